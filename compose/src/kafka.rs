@@ -1,0 +1,234 @@
+//! One Kafka node in KRaft mode, broker and controller at once, from the jars of the package index.
+//!
+//! The node is for one machine: no replication, everything on 127.0.0.1. For tests it also drops deleted data at
+//! once and rolls and cleans its logs early, so that a suite's data stays bounded and compaction is seen to work.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::cache;
+use crate::config::Config;
+use crate::console::Console;
+use crate::error::{Error, Result};
+use crate::health::{self, Health};
+use crate::ports::Ports;
+use crate::spec::Spec;
+
+/// The version of the jars.
+pub const VERSION: &str = "4.3.1";
+/// The Maven plugin that downloads them and the registry.
+pub const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
+const POM: &str = include_str!("../kafka/pom.xml");
+const SUMS: &str = include_str!("../kafka/SHA256SUMS");
+const LOG4J: &str = include_str!("../kafka/log4j2.properties");
+
+/// Directory of the jars, downloaded on first use (54 MB).
+pub fn fetch(console: &Console) -> Result<PathBuf> {
+    let entry = cache::entry(&cache::root()?, "kafka", VERSION, console, |part| {
+        console.say(format!("downloading Kafka {VERSION} (54 MB)"));
+        let pom = part.join("pom.xml");
+        fs::write(&pom, POM).map_err(Error::io("write", &pom))?;
+        let repository = part.join("repository");
+        let mut mvn = maven(&repository);
+        mvn.arg("-f").arg(&pom);
+        mvn.arg(format!("{MAVEN_PLUGIN}:copy-dependencies"));
+        mvn.arg("-DincludeScope=runtime");
+        mvn.arg(format!("-DoutputDirectory={}", part.join("libs").display()));
+        cache::run_tool(&mut mvn, "Kafka", "install Maven (apt-get install maven)")?;
+        fs::remove_dir_all(&repository).map_err(Error::io("remove", &repository))?;
+        cache::verify_sums(&part.join("libs"), SUMS)
+    })?;
+    Ok(entry.join("libs"))
+}
+
+/// Maven with a repository of its own: one that was damaged elsewhere would be copied for ever.
+pub fn maven(repository: &Path) -> Command {
+    let mut mvn = Command::new("mvn");
+    mvn.args(["--quiet", "--batch-mode", "--strict-checksums"]);
+    mvn.arg(format!("-Dmaven.repo.local={}", repository.display()));
+    mvn
+}
+
+/// Writes the configuration of the node into `dir`/kafka, and formats its storage if it has none.
+pub fn prepare(config: &Config, java: &Path, libs: &Path) -> Result<()> {
+    let dir = config.dir.join("kafka");
+    let data = dir.join("data");
+    fs::create_dir_all(&data).map_err(Error::io("create", &data))?;
+    let properties = dir.join("server.properties");
+    let text = server_properties(config.ports, &data, config.for_tests);
+    fs::write(&properties, text).map_err(Error::io("write", &properties))?;
+    let log4j = dir.join("log4j2.properties");
+    fs::write(&log4j, LOG4J).map_err(Error::io("write", &log4j))?;
+    if data.join("meta.properties").exists() {
+        return Ok(());
+    }
+    let log = config.log("kafka-format");
+    let output = Command::new(java)
+        .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .args(logging(config))
+        .arg("-cp")
+        .arg(class_path(libs))
+        .args(["kafka.tools.StorageTool", "format", "--ignore-formatted"])
+        .args(["-t", &uuid::Uuid::new_v4().to_string()])
+        .arg("-c")
+        .arg(&properties)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::io("run", java))?;
+    let said = [output.stdout, output.stderr].concat();
+    fs::write(&log, said).map_err(Error::io("write", &log))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Step {
+        what: "formatting Kafka's storage".into(),
+        tail: health::tail(&log, 3),
+        log,
+    })
+}
+
+/// The child.
+pub fn spec(config: &Config, java: &Path, libs: &Path) -> Spec {
+    let mut args: Vec<OsString> = vec!["-Xmx768m".into(), "-XX:+UseSerialGC".into()];
+    if config.for_tests {
+        // A short-lived broker never warms up: the first compiler alone costs a fraction of the CPU.
+        args.push("-XX:TieredStopAtLevel=1".into());
+    }
+    args.push("-XX:+ExitOnOutOfMemoryError".into());
+    args.extend(logging(config).map(OsString::from));
+    args.extend(["-cp".into(), class_path(libs), "kafka.Kafka".into()]);
+    args.push(config.dir.join("kafka/server.properties").into());
+    Spec {
+        name: "kafka".into(),
+        program: java.to_path_buf(),
+        args,
+        env: Vec::new(),
+        dir: config.dir.join("kafka"),
+        log: config.log("kafka.out"),
+        own_log: Some(config.log("kafka")),
+        health: Health::Kafka(config.bootstrap()),
+        ready_within: Duration::from_secs(60),
+        patience: Duration::from_secs(20),
+        stop_rank: Spec::stop_rank_of("kafka"),
+    }
+}
+
+fn class_path(libs: &Path) -> OsString {
+    libs.join("*").into()
+}
+
+fn logging(config: &Config) -> [String; 2] {
+    [
+        format!("-Dkontor.logs={}", config.dir.join("logs").display()),
+        format!("-Dlog4j2.configurationFile={}", config.dir.join("kafka/log4j2.properties").display()),
+    ]
+}
+
+/// The node's configuration.
+pub fn server_properties(ports: Ports, data: &Path, for_tests: bool) -> String {
+    let (broker, controller) = (ports.kafka(), ports.controller());
+    let mut text = format!(
+        "\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+",
+        data = data.display()
+    );
+    text.push_str(COMMON);
+    if for_tests {
+        text.push_str(FOR_TESTS);
+    }
+    text
+}
+
+const COMMON: &str = "\
+# One node: nothing can be replicated.
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+# Topics are declared in topics.yaml, never made by accident.
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+# After a kill the controller lets the node in again once its old session is over.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+log.index.size.max.bytes=1048576
+log.cleaner.dedupe.buffer.size=16777216
+";
+
+const FOR_TESTS: &str = "\
+# Aborts the transactions of killed producers soon after their time-out.
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+# Compaction and deletion within seconds.
+log.roll.ms=10000
+log.cleaner.backoff.ms=1000
+log.cleaner.min.cleanable.ratio=0.01
+log.segment.delete.delay.ms=1000
+log.retention.check.interval.ms=5000
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn settings(for_tests: bool) -> BTreeMap<String, String> {
+        let ports = Ports::new(19_000).unwrap();
+        server_properties(ports, Path::new("/d/kafka/data"), for_tests)
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let (key, value) = line.split_once('=').unwrap();
+                (key.to_string(), value.to_string())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_node_listens_on_loopback_only() {
+        let settings = settings(false);
+        assert_eq!(
+            settings["listeners"],
+            "PLAINTEXT://127.0.0.1:19012,CONTROLLER://127.0.0.1:19013"
+        );
+        assert_eq!(settings["log.dirs"], "/d/kafka/data");
+        assert!(settings.values().all(|v| !v.contains("0.0.0.0") && !v.contains("localhost")));
+    }
+
+    #[test]
+    fn every_replication_setting_suits_one_node() {
+        let settings = settings(true);
+        for (key, value) in settings.iter().filter(|(k, _)| k.contains("replica") || k.contains(".isr")) {
+            assert_eq!(value, "1", "{key}");
+        }
+        assert_eq!(settings["auto.create.topics.enable"], "false");
+    }
+
+    #[test]
+    fn only_the_broker_of_tests_hurries_its_cleaner() {
+        assert!(!settings(false).contains_key("log.roll.ms"));
+        assert_eq!(settings(true)["log.roll.ms"], "10000");
+    }
+
+    #[test]
+    fn the_list_of_sums_names_the_broker_of_this_version() {
+        assert!(SUMS.contains(&format!("  kafka_2.13-{VERSION}.jar")));
+        assert!(POM.contains(VERSION));
+    }
+}

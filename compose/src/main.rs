@@ -1,0 +1,272 @@
+//! `stack`: the command line over the crate. `compose/up` and `compose/down` are thin scripts around it.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use kontor_compose::config::{Config, Selection};
+use kontor_compose::console::Console;
+use kontor_compose::error::{Error, Result};
+use kontor_compose::ports::{self, MAX_GATEWAYS, Ports};
+use kontor_compose::stackfile::{Phase, StackFile};
+use kontor_compose::{banner, down, java, kafka, registry, up};
+
+/// Runs Kafka, the schema registry, the processor and the gateways on this machine, without containers.
+#[derive(Parser)]
+#[command(name = "stack", version, after_help = ports::TABLE)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Start a stack; Ctrl-C stops it. Data in DIR survives.
+    #[command(after_help = ports::TABLE)]
+    Up(UpArgs),
+    /// Stop the stack of a directory, also one whose supervisor was killed. Data stays.
+    Down(DirArgs),
+    /// Say what runs. Exit code 0 when the stack is up, 3 when it is not.
+    Status(StatusArgs),
+    /// Download what a stack needs into the cache, and start nothing.
+    Fetch,
+    /// What `up --detach` runs in the background.
+    #[command(hide = true)]
+    Supervise(UpArgs),
+}
+
+#[derive(Args)]
+struct DirArgs {
+    /// Directory of the stack.
+    #[arg(long, default_value = ".kontor")]
+    dir: PathBuf,
+}
+
+#[derive(Args)]
+struct StatusArgs {
+    #[command(flatten)]
+    at: DirArgs,
+    /// Print the whole stack.json.
+    #[arg(long)]
+    json: bool,
+    /// Print nothing unless the stack is up.
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+struct UpArgs {
+    #[command(flatten)]
+    at: DirArgs,
+    /// First port of the stack; 0 takes a free range. Default: as last time in this directory, else 8180.
+    #[arg(long, value_name = "P")]
+    port_base: Option<u16>,
+    /// Number of gateways.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    gateways: u16,
+    /// Go on in the background once everything is ready.
+    #[arg(long)]
+    detach: bool,
+    /// Forget all earlier data of this directory first.
+    #[arg(long)]
+    fresh: bool,
+    /// Start only these, comma-separated: kafka, registry, topics, processor, gateway.
+    #[arg(long, value_delimiter = ',', value_name = "PARTS")]
+    only: Vec<String>,
+    /// Declaration of topics to use instead of the copy in the directory.
+    #[arg(long, value_name = "FILE")]
+    topics: Option<PathBuf>,
+    /// Put before every topic name.
+    #[arg(long, default_value = "")]
+    prefix: String,
+    /// Broker settings for tests: fast deletion and compaction, less warm-up.
+    #[arg(long)]
+    for_tests: bool,
+    /// Copy the programs from here into the directory and run the copies.
+    #[arg(long, value_name = "BIN")]
+    install_from: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Action::Up(args) => run_up(&args),
+        Action::Supervise(args) => run_supervise(&args),
+        Action::Down(args) => run_down(&args),
+        Action::Status(args) => run_status(&args),
+        Action::Fetch => run_fetch(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run_up(args: &UpArgs) -> Result<ExitCode> {
+    let dir = make_absolute(&args.at.dir)?;
+    let console = Console::terminal();
+    if let Some(file) = up::running(&dir)? {
+        return already_running(&file, args.fresh, &console);
+    }
+    if args.install_from.is_some() || args.topics.is_some() {
+        let from = args.install_from.as_deref();
+        up::install(&dir, from.unwrap_or(Path::new("")), args.topics.as_deref())?;
+    }
+    if args.install_from.is_some() {
+        return Err(run_the_copy(&dir));
+    }
+    let config = resolve(args, &dir)?;
+    if !args.detach {
+        supervise(&config, args.fresh, true)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !up::detach(&config, &arguments_of_supervisor(&config, args), &console)? {
+        return Ok(ExitCode::FAILURE);
+    }
+    if let Some(file) = up::running(&dir)? {
+        console.say(banner::banner(&file));
+        console.say(format!("stop it with: compose/down --dir {}", dir.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn already_running(file: &StackFile, fresh: bool, console: &Console) -> Result<ExitCode> {
+    let dir = file.dir.display();
+    if fresh || file.phase != Phase::Ready {
+        let what = banner::headline(file);
+        return Err(Error::Running(format!("{what}: end it first with compose/down --dir {dir}")));
+    }
+    console.say(format!("{} already", banner::headline(file)));
+    console.say(banner::banner(file));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Replaces this process by the program that was just copied; comes back only with an error.
+fn run_the_copy(dir: &Path) -> Error {
+    let program = dir.join("bin/stack");
+    let mut arguments: Vec<String> = Vec::new();
+    let mut given = std::env::args().skip(1);
+    while let Some(argument) = given.next() {
+        if argument == "--install-from" {
+            given.next();
+        } else if !argument.starts_with("--install-from=") {
+            arguments.push(argument);
+        }
+    }
+    let source = Command::new(&program).args(arguments).exec();
+    Error::io("run", &program)(source)
+}
+
+/// The same wish, with every choice made, so that both processes mean the same ports.
+fn arguments_of_supervisor(config: &Config, args: &UpArgs) -> Vec<String> {
+    let mut all: Vec<String> = vec!["supervise".into()];
+    let mut option = |name: &str, value: String| all.extend([name.to_string(), value]);
+    option("--dir", config.dir.display().to_string());
+    option("--port-base", config.ports.base().to_string());
+    option("--gateways", config.gateways.to_string());
+    option("--prefix", config.prefix.clone());
+    if !args.only.is_empty() {
+        option("--only", args.only.join(","));
+    }
+    for (flag, given) in [("--fresh", args.fresh), ("--for-tests", args.for_tests)] {
+        if given {
+            all.push(flag.into());
+        }
+    }
+    all
+}
+
+fn run_supervise(args: &UpArgs) -> Result<ExitCode> {
+    // A session of its own: it outlives the terminal.
+    let _ = rustix::process::setsid();
+    let dir = make_absolute(&args.at.dir)?;
+    let config = resolve(args, &dir)?;
+    Ok(match supervise(&config, args.fresh, false) {
+        Ok(()) => ExitCode::SUCCESS,
+        // It was said in the log, which the starting `up` shows.
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+fn supervise(config: &Config, fresh: bool, terminal: bool) -> Result<()> {
+    let logs = config.dir.join("logs");
+    std::fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
+    let console = Console::with_log(&config.log("stack"), terminal)?;
+    let outcome = up::supervise(config, fresh, &console);
+    if let Err(error) = &outcome
+        && !terminal
+    {
+        console.say(format!("error: {error}"));
+    }
+    outcome
+}
+
+fn resolve(args: &UpArgs, dir: &Path) -> Result<Config> {
+    if args.gateways == 0 || args.gateways > MAX_GATEWAYS {
+        return Err(Error::Usage(format!("--gateways takes 1 to {MAX_GATEWAYS}")));
+    }
+    let earlier = StackFile::read(&StackFile::path(dir))?.map(|file| file.port_base);
+    let ports = match args.port_base {
+        Some(0) => Ports::free()?,
+        Some(base) => Ports::new(base)?,
+        None => Ports::new(earlier.unwrap_or(ports::DEFAULT_BASE))?,
+    };
+    let parts = if args.only.is_empty() { Selection::all() } else { Selection::only(&args.only)? };
+    Ok(Config {
+        dir: dir.to_path_buf(),
+        ports,
+        gateways: args.gateways,
+        parts,
+        prefix: args.prefix.clone(),
+        for_tests: args.for_tests,
+    })
+}
+
+fn make_absolute(dir: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    std::fs::canonicalize(dir).map_err(Error::io("find", dir))
+}
+
+/// For commands that must not make the directory.
+fn absolute(dir: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(dir).map_err(|_| Error::NotRunning {
+        dir: dir.to_path_buf(),
+    })
+}
+
+fn run_down(args: &DirArgs) -> Result<ExitCode> {
+    down::down(&absolute(&args.dir)?, &Console::terminal())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_status(args: &StatusArgs) -> Result<ExitCode> {
+    let not_up = ExitCode::from(3);
+    let Ok(dir) = absolute(&args.at.dir) else {
+        return Ok(not_up);
+    };
+    let Some(file) = StackFile::read(&StackFile::path(&dir))? else {
+        return Ok(not_up);
+    };
+    let up = up::running(&dir)?.is_some_and(|f| f.phase == Phase::Ready);
+    let console = Console::terminal();
+    if args.json {
+        console.say(serde_json::to_string_pretty(&file).unwrap_or_default());
+    } else if up || !args.quiet {
+        console.say(banner::headline(&file));
+        console.say(banner::status(&file));
+        if up {
+            console.say(banner::banner(&file));
+        }
+    }
+    Ok(if up { ExitCode::SUCCESS } else { not_up })
+}
+
+fn run_fetch() -> Result<ExitCode> {
+    let console = Console::terminal();
+    let java = java::find_or_fetch(&console)?;
+    let (kafka, registry) = (kafka::fetch(&console)?, registry::fetch(&console)?);
+    for (name, path) in [("java", java), ("kafka", kafka), ("registry", registry)] {
+        console.say(format!("{name:<10} {}", path.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}

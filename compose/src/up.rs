@@ -1,0 +1,397 @@
+//! `up`: from a directory to a running stack, or to one line that says why not.
+//!
+//! One process supervises one directory, which an advisory lock on `DIR/.lock` guarantees; the kernel lets go of it
+//! whatever happens to the process. In the background it is the same code in a session of its own, and the `up` that
+//! started it only shows its log until it is ready.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::Sender;
+
+use rustix::process::Signal;
+
+use crate::banner;
+use crate::config::{Config, PartKind};
+use crate::console::Console;
+use crate::down;
+use crate::error::{Error, Result};
+use crate::health;
+use crate::java;
+use crate::kafka;
+use crate::ports;
+use crate::process::{LOOK_INTERVAL, Process};
+use crate::registry;
+use crate::services;
+use crate::stackfile::{Part, Phase, StackFile};
+use crate::supervisor::{Event, Supervisor};
+
+/// Less than this and Kafka would soon stop.
+const NEEDED_MB: u64 = 512;
+/// Programs that a stack runs from its own copy.
+const PROGRAMS: [&str; 4] = ["stack", "topics", "processor", "gateway"];
+
+/// The stack of `dir`, if its supervisor lives.
+pub fn running(dir: &Path) -> Result<Option<StackFile>> {
+    let file = StackFile::read(&StackFile::path(dir))?;
+    let alive = |f: &StackFile| f.supervisor.process().is_some_and(Process::is_alive);
+    Ok(file.filter(alive))
+}
+
+/// Copies the programs and the declaration of topics into the stack's directory, so that a later build does not
+/// change a stack that runs. Programs that were not built are passed over.
+pub fn install(dir: &Path, from: &Path, topics: Option<&Path>) -> Result<()> {
+    let bin = dir.join("bin");
+    fs::create_dir_all(&bin).map_err(Error::io("create", &bin))?;
+    for name in PROGRAMS {
+        let program = from.join(name);
+        if program.exists() {
+            copy(&program, &bin.join(name))?;
+        }
+    }
+    topics.map_or(Ok(()), |topics| copy(topics, &dir.join("topics.yaml")))
+}
+
+/// By rename: a program that runs cannot be overwritten, and a reader never sees half a file.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let part = to.with_extension("part");
+    fs::copy(from, &part).map_err(Error::io("copy", from))?;
+    fs::rename(&part, to).map_err(Error::io("write", to))
+}
+
+/// Starts the stack and stays with it until it is told to stop. Everything is stopped when this returns.
+/// `fresh` forgets all earlier data.
+pub fn supervise(config: &Config, fresh: bool, console: &Console) -> Result<()> {
+    let _lock = lock(&config.dir)?;
+    down::sweep(&config.dir, console)?;
+    if fresh {
+        wipe(&config.dir)?;
+    }
+    let logs = config.dir.join("logs");
+    fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
+    check_room(&config.dir)?;
+    for (port, part) in config.ports_in_use() {
+        ports::check_free(port, &part)?;
+    }
+    let mut supervisor = Supervisor::new(console, describe(config));
+    supervisor.file().write()?;
+    let outcome = start_all(config, &mut supervisor, console).and_then(|()| supervisor.watch());
+    if outcome.is_ok() {
+        console.say("stopping");
+    }
+    supervisor.stop_all();
+    let file = supervisor.file();
+    file.phase = Phase::Stopped;
+    file.supervisor.pid = None;
+    file.write()?;
+    outcome
+}
+
+fn start_all(config: &Config, supervisor: &mut Supervisor<'_>, console: &Console) -> Result<()> {
+    let java = java::find_or_fetch(console)?;
+    let wants = |kind| config.parts.has(kind);
+    let libs = if wants(PartKind::Kafka) { Some(kafka::fetch(console)?) } else { None };
+    let home = if wants(PartKind::Registry) { Some(registry::fetch(console)?) } else { None };
+    // From here on a signal is an event; before, it simply ends a download.
+    hear_signals(supervisor.sender())?;
+
+    if let Some(home) = home {
+        supervisor.start(registry::spec(config, &java, &home)?)?;
+    }
+    if let Some(libs) = libs {
+        kafka::prepare(config, &java, &libs)?;
+        supervisor.start(kafka::spec(config, &java, &libs))?;
+    }
+    supervisor.wait_all_ready()?;
+    if wants(PartKind::Topics) {
+        apply_topics(config)?;
+        console.say("topics and schemas are as declared");
+    }
+    if wants(PartKind::Processor) {
+        supervisor.start(services::processor(config)?)?;
+    }
+    if wants(PartKind::Gateway) {
+        for number in 1..=config.gateways {
+            supervisor.start(services::gateway(config, number)?)?;
+        }
+    }
+    supervisor.wait_all_ready()?;
+    supervisor.file().phase = Phase::Ready;
+    supervisor.file().write()?;
+    console.say(banner::headline(supervisor.file()));
+    Ok(())
+}
+
+/// Runs `topics apply`; its words go to `logs/topics.log`.
+fn apply_topics(config: &Config) -> Result<()> {
+    let program = config.program("topics");
+    let log = config.log("topics");
+    let output = Command::new(&program)
+        .args(["apply", "--topics"])
+        .arg(config.topics())
+        .args(["--bootstrap", &config.bootstrap()])
+        .args(["--registry", &config.registry()])
+        .args(["--prefix", &config.prefix])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::io("run", &program))?;
+    let said = [output.stdout, output.stderr].concat();
+    fs::write(&log, said).map_err(Error::io("write", &log))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Step {
+        what: "topics apply".into(),
+        tail: health::tail(&log, 5),
+        log,
+    })
+}
+
+/// What `stack.json` says before anything runs.
+fn describe(config: &Config) -> StackFile {
+    let me = Process::current();
+    let part = |name: &str, http: Option<u16>, grpc: Option<u16>| {
+        let address = |port: u16| format!("http://127.0.0.1:{port}");
+        Part {
+            log: config.log(name),
+            http: http.map(address),
+            grpc: grpc.map(address),
+            ..Part::default()
+        }
+    };
+    let ports = config.ports;
+    let gateways = if config.parts.has(PartKind::Gateway) { config.gateways } else { 0 };
+    StackFile {
+        phase: Phase::Starting,
+        dir: config.dir.clone(),
+        port_base: ports.base(),
+        prefix: config.prefix.clone(),
+        topics: config.topics(),
+        bootstrap: config.bootstrap(),
+        registry: config.registry(),
+        supervisor: Part {
+            pid: me.map(|p| p.pid),
+            started_ticks: me.map(|p| p.started_ticks),
+            ..part("stack", None, None)
+        },
+        kafka: part("kafka", None, None),
+        registry_process: part("registry", None, None),
+        processor: config.parts.has(PartKind::Processor).then(|| {
+            part("processor", Some(ports.processor_http()), Some(ports.processor_grpc()))
+        }),
+        gateways: (1..=gateways)
+            .map(|n| part(&format!("gateway-{n}"), Some(ports.gateway(n)), None))
+            .collect(),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(".lock");
+    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    file.try_lock().map_err(|_| {
+        Error::Running(format!("another up works on the stack in {}: wait for it, or end it with compose/down", dir.display()))
+    })?;
+    Ok(file)
+}
+
+/// Forgets data, logs and the description. Only what a stack itself made.
+fn wipe(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io("read", dir))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = ["kafka", "registry", "processor", "logs", "tests"].contains(&name.as_str());
+        if ours || name.starts_with("gateway-") {
+            fs::remove_dir_all(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_room(dir: &Path) -> Result<()> {
+    let stat = rustix::fs::statvfs(dir)
+        .map_err(|errno| Error::io("look at the disk of", dir)(errno.into()))?;
+    let free_mb = stat.f_bavail.saturating_mul(stat.f_frsize) / (1024 * 1024);
+    if free_mb >= NEEDED_MB {
+        return Ok(());
+    }
+    Err(Error::DiskFull {
+        path: dir.to_path_buf(),
+        free_mb,
+        needed_mb: NEEDED_MB,
+    })
+}
+
+/// Turns SIGINT, SIGTERM and SIGHUP into events.
+fn hear_signals(events: Sender<Event>) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let unable = |source| Error::Io {
+        doing: "hear signals in",
+        path: PathBuf::from("this process"),
+        source,
+    };
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build().map_err(unable)?;
+    let (ready, registered) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+            let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else {
+                return;
+            };
+            let _ = ready.send(());
+            loop {
+                tokio::select! {
+                    _ = int.recv() => {}
+                    _ = term.recv() => {}
+                    _ = hup.recv() => {}
+                }
+                if events.send(Event::Stop).is_err() {
+                    return;
+                }
+            }
+        });
+    });
+    registered
+        .recv()
+        .map_err(|_| unable(std::io::Error::other("no handler could be registered")))
+}
+
+/// Starts this program again in the background with `arguments`, and shows its log until the stack is ready.
+/// False when it gave up; why is in the log and was shown.
+pub fn detach(config: &Config, arguments: &[String], console: &Console) -> Result<bool> {
+    let logs = config.dir.join("logs");
+    fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
+    let log = config.log("stack");
+    let shown = fs::metadata(&log).map_or(0, |meta| meta.len());
+    let program = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+    // A panic or a linker error would be said here.
+    let mut options = fs::OpenOptions::new();
+    options.create(true).append(true);
+    let errors = options.open(&log).map_err(Error::io("open", &log))?;
+    let mut child = Command::new(&program)
+        .args(arguments)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(errors)
+        .spawn()
+        .map_err(Error::io("start", &program))?;
+    follow(config, &mut child, &log, shown, console)
+}
+
+fn follow(
+    config: &Config,
+    child: &mut Child,
+    log: &Path,
+    mut shown: u64,
+    console: &Console,
+) -> Result<bool> {
+    let pid = i32::try_from(child.id()).unwrap_or_default();
+    let (events, heard) = std::sync::mpsc::channel();
+    hear_signals(events)?;
+    loop {
+        let ended = child.try_wait().map_err(Error::io("wait for", Path::new("the supervisor")))?;
+        let file = StackFile::read(&StackFile::path(&config.dir))?;
+        shown = show(log, shown, console);
+        if let Some(status) = ended {
+            return Ok(status.success());
+        }
+        if file.is_some_and(|f| f.supervisor.pid == Some(pid) && f.phase == Phase::Ready) {
+            return Ok(true);
+        }
+        if heard.try_recv().is_ok()
+            && let Some(process) = Process::of_pid(pid)
+        {
+            process.signal(Signal::TERM);
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+}
+
+/// Prints what was added to the log since `shown`, without the times. Gives the new end.
+fn show(log: &Path, shown: u64, console: &Console) -> u64 {
+    let mut text = String::new();
+    let read = File::open(log).and_then(|mut file| {
+        file.seek(SeekFrom::Start(shown))?;
+        file.read_to_string(&mut text)
+    });
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    if read.is_err() || whole == 0 {
+        return shown;
+    }
+    for line in text[..whole].lines() {
+        console.say(without_time(line));
+    }
+    shown + whole as u64
+}
+
+fn without_time(line: &str) -> &str {
+    match line.split_once("Z ") {
+        Some((time, rest)) if time.len() == 19 && time.as_bytes()[10] == b'T' => rest,
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::config;
+
+    #[test]
+    fn a_fresh_start_forgets_what_a_stack_made_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["kafka", "registry", "processor", "gateway-1", "logs", "bin", "mine"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        wipe(dir.path()).unwrap();
+        let mut left: Vec<String> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["bin", "mine"]);
+    }
+
+    #[test]
+    fn one_directory_has_one_supervisor() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = lock(dir.path()).unwrap();
+        assert!(matches!(lock(dir.path()), Err(Error::Running(_))));
+    }
+
+    #[test]
+    fn the_description_lists_every_part_with_its_address() {
+        let file = describe(&config(Path::new("/s")));
+        assert_eq!(file.phase, Phase::Starting);
+        assert_eq!(file.supervisor.pid, i32::try_from(std::process::id()).ok());
+        let processor = file.processor.unwrap();
+        assert_eq!(processor.grpc.as_deref(), Some("http://127.0.0.1:19011"));
+        assert_eq!(processor.http.as_deref(), Some("http://127.0.0.1:19010"));
+        let gateways: Vec<_> = file.gateways.iter().map(|g| g.http.as_deref().unwrap()).collect();
+        assert_eq!(gateways, ["http://127.0.0.1:19001", "http://127.0.0.1:19002"]);
+    }
+
+    #[test]
+    fn an_installed_program_is_replaced_while_it_runs() {
+        let (from, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::copy("/bin/sleep", from.path().join("topics")).unwrap();
+        install(dir.path(), from.path(), None).unwrap();
+        let mut child = Command::new(dir.path().join("bin/topics")).arg("600").spawn().unwrap();
+        fs::write(from.path().join("topics"), "new").unwrap();
+        install(dir.path(), from.path(), None).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("bin/topics")).unwrap(), "new");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn lines_of_the_log_are_shown_without_their_time() {
+        for (line, shown) in [
+            ("2031-01-02T03:04:05Z kafka is ready", "kafka is ready"),
+            ("  see XYZ for more", "  see XYZ for more"),
+            ("Z ", "Z "),
+        ] {
+            assert_eq!(without_time(line), shown);
+        }
+    }
+}
