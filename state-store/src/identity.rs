@@ -1,0 +1,179 @@
+//! Whose store a directory holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::StoreError;
+
+/// What must be equal for the rows of a store to mean what the caller thinks. Written once, when a store is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Name of the application.
+    pub application: String,
+    /// Id of the cluster whose offsets the progress holds.
+    pub cluster_id: String,
+    /// Version of the partition-to-shard layout.
+    pub layout: i32,
+    /// Number of shards of that layout.
+    pub shards: i32,
+    /// The partition whose tables these are.
+    pub partition: i32,
+    /// Prefix of the topic names.
+    pub prefix: String,
+    /// Bytes that must be equal and are never shown, such as the check value of a secret.
+    pub check: Vec<u8>,
+}
+
+impl Identity {
+    /// Compares what a store says with what the caller expects; names the first field that differs.
+    pub(crate) fn must_be(&self, expected: &Identity) -> Result<(), StoreError> {
+        let fields = [
+            (
+                "application",
+                self.application.clone(),
+                expected.application.clone(),
+            ),
+            (
+                "cluster id",
+                self.cluster_id.clone(),
+                expected.cluster_id.clone(),
+            ),
+            (
+                "layout",
+                self.layout.to_string(),
+                expected.layout.to_string(),
+            ),
+            (
+                "number of shards",
+                self.shards.to_string(),
+                expected.shards.to_string(),
+            ),
+            (
+                "partition",
+                self.partition.to_string(),
+                expected.partition.to_string(),
+            ),
+            (
+                "topic prefix",
+                format!("'{}'", self.prefix),
+                format!("'{}'", expected.prefix),
+            ),
+        ];
+        for (what, found, expected) in fields {
+            if found != expected {
+                return Err(StoreError::WrongStore {
+                    what,
+                    found,
+                    expected,
+                });
+            }
+        }
+        if self.check != expected.check {
+            let (found, expected) = ("another one".to_owned(), "the configured one".to_owned());
+            return Err(StoreError::WrongStore {
+                what: "check value",
+                found,
+                expected,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_counts_and_is_named() {
+        let ours = Identity {
+            application: "bank".into(),
+            cluster_id: "c1".into(),
+            layout: 1,
+            shards: 6,
+            partition: 3,
+            prefix: String::new(),
+            check: vec![1, 2],
+        };
+        assert_eq!(ours.must_be(&ours.clone()), Ok(()));
+        let others = [
+            (
+                "application",
+                Identity {
+                    application: "shop".into(),
+                    ..ours.clone()
+                },
+            ),
+            (
+                "cluster id",
+                Identity {
+                    cluster_id: "c2".into(),
+                    ..ours.clone()
+                },
+            ),
+            (
+                "layout",
+                Identity {
+                    layout: 2,
+                    ..ours.clone()
+                },
+            ),
+            (
+                "number of shards",
+                Identity {
+                    shards: 3,
+                    ..ours.clone()
+                },
+            ),
+            (
+                "partition",
+                Identity {
+                    partition: 4,
+                    ..ours.clone()
+                },
+            ),
+            (
+                "topic prefix",
+                Identity {
+                    prefix: "test-".into(),
+                    ..ours.clone()
+                },
+            ),
+            (
+                "check value",
+                Identity {
+                    check: vec![1, 3],
+                    ..ours.clone()
+                },
+            ),
+        ];
+        for (field, other) in others {
+            match other.must_be(&ours) {
+                Err(StoreError::WrongStore { what, .. }) => assert_eq!(what, field),
+                other => panic!("{field}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_check_value_is_never_shown() {
+        let ours = Identity {
+            application: String::new(),
+            cluster_id: String::new(),
+            layout: 0,
+            shards: 0,
+            partition: 0,
+            prefix: String::new(),
+            check: b"secret".to_vec(),
+        };
+        let error = Identity {
+            check: b"hidden".to_vec(),
+            ..ours.clone()
+        }
+        .must_be(&ours)
+        .unwrap_err();
+        assert!(
+            !error.to_string().contains("secret") && !error.to_string().contains("hidden"),
+            "{error}"
+        );
+    }
+}
