@@ -78,28 +78,21 @@ fn ladder(state: &State, command: &Transfer, ctx: &Context<'_>) -> Result<Moveme
     ensure(!is_too_long(&command.description), DescriptionTooLong)?; // d
     let payer = payer(command)?; // e
     ensure(command.from != command.to, FromAndToAreTheSame)?; // f
-    ensure(
-        payer.is_none_or(|iban| ctx.config.tokens.verify(&iban, &command.token)),
-        InvalidToken,
-    )?; // g
+    ensure(is_authorised(payer, command, ctx), InvalidToken)?; // g
     let source = source(state, command, payer)?; // h
-    let payee = Iban::parse(&command.to);
-    ensure(
-        payee.is_some() || !Iban::resembles(&command.to),
-        ToIsInvalid,
-    )?; // i
-    ensure(
-        source.is_none_or(|account| account.can_spend(command.amount)),
-        InsufficientFunds,
-    )?; // j
+    let payee = payee(command)?; // i
+    ensure(covers(source, command.amount), InsufficientFunds)?; // j
     match (source, payee) {
-        (None, None) => Err(BothNotKnown), // k
-        (None, Some(to)) => deposit(state.account(&to).ok_or(BothNotKnown)?, command, ctx), // l, from cash
-        (Some(from), Some(to)) if !ctx.owns(to.as_str()) => reserve(from, to, command, ctx), // l, first of three steps
+        // k
+        (None, None) => Err(BothNotKnown),
+        // l
+        (None, Some(to)) => deposit(state.account(&to).ok_or(BothNotKnown)?, command, ctx),
+        (Some(from), Some(to)) if !ctx.owns(to.as_str()) => reserve(from, to, command, ctx),
         (Some(from), Some(to)) => {
             exchange(from, state.account(&to).ok_or(ToIsNotKnown)?, command, ctx)
-        } // l
-        (Some(from), None) => withdraw(from, command, ctx),                                  // m
+        }
+        // m
+        (Some(from), None) => withdraw(from, command, ctx),
     }
 }
 
@@ -114,6 +107,11 @@ fn payer(command: &Transfer) -> Result<Option<Iban>, Rejection> {
         CASH => Ok(None),
         from => Iban::parse(from).map(Some).ok_or(Rejection::FromIsInvalid),
     }
+}
+
+/// Cash needs no token.
+fn is_authorised(payer: Option<Iban>, command: &Transfer, ctx: &Context<'_>) -> bool {
+    payer.is_none_or(|iban| ctx.config.tokens.verify(&iban, &command.token))
 }
 
 /// The account that pays, `None` for cash, and rule 0: the key of the command gives the right to use it. The key is
@@ -136,6 +134,22 @@ fn source<'s>(
         .ok_or(Rejection::FromDoesNotBelongToUser)?;
     let entitled = command.key == command.from || command.key == account.username;
     ensure(entitled, Rejection::FromDoesNotBelongToUser).map(|()| Some(account))
+}
+
+/// The account number that receives, `None` where the money would leave the bank. What is meant as one of ours but is
+/// not valid may not leave: nobody would get it.
+fn payee(command: &Transfer) -> Result<Option<Iban>, Rejection> {
+    let payee = Iban::parse(&command.to);
+    ensure(
+        payee.is_some() || !Iban::resembles(&command.to),
+        Rejection::ToIsInvalid,
+    )
+    .map(|()| payee)
+}
+
+/// Whether the account can pay; cash always can.
+fn covers(source: Option<&Account>, amount: Cents) -> bool {
+    source.is_none_or(|account| account.can_spend(amount))
 }
 
 /// Cash comes in.
