@@ -51,9 +51,7 @@ struct Inner {
 
 impl fmt::Debug for MemoryLog {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("MemoryLog")
-            .field("topics", &self.inner.topics.names())
-            .finish_non_exhaustive()
+        out.debug_struct("MemoryLog").field("topics", &self.inner.topics.names()).finish_non_exhaustive()
     }
 }
 
@@ -71,15 +69,7 @@ impl MemoryLog {
 
     fn with_waits(topics: Topics, clock: SharedClock, waits: bool) -> MemoryLog {
         let broker = Mutex::new(Broker::new(&topics));
-        MemoryLog {
-            inner: Arc::new(Inner {
-                topics,
-                clock,
-                waits,
-                broker,
-                changed: Condvar::new(),
-            }),
-        }
+        MemoryLog { inner: Arc::new(Inner { topics, clock, waits, broker, changed: Condvar::new() }) }
     }
 
     /// Time of records appended from now on, in milliseconds since 1970; `None`: the wall time of the clock.
@@ -99,13 +89,7 @@ impl MemoryLog {
         let offset = self.with(|broker| {
             let timestamp_ms = timestamp_ms.unwrap_or_else(|| self.now_ms(broker));
             let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-            let record = StoredRecord {
-                offset: -1,
-                timestamp_ms,
-                key,
-                value,
-                headers: Vec::new(),
-            };
+            let record = StoredRecord { offset: -1, timestamp_ms, key, value, headers: Vec::new() };
             Ok(broker.partition_mut(at)?.append(record, None))
         });
         self.wake();
@@ -124,6 +108,12 @@ impl MemoryLog {
     /// All records of a partition, aborted and open ones included.
     pub fn read_uncommitted(&self, at: TopicPartition) -> Result<Vec<StoredRecord>, LogError> {
         self.with(|broker| Ok(broker.partition(at)?.uncommitted().cloned().collect()))
+    }
+
+    /// The latest record of a key whose commit is decided, also when readers do not see it yet because a marker is on
+    /// its way. For checks that nothing is ahead of the log.
+    pub fn last_decided(&self, at: TopicPartition, key: &[u8]) -> Option<StoredRecord> {
+        self.with(|broker| broker.last_decided(at, key))
     }
 
     /// First offset that read_committed readers may not see yet.
@@ -282,9 +272,7 @@ impl MemoryLog {
             return;
         }
         if self.inner.waits {
-            self.inner
-                .changed
-                .wait_while_for(&mut broker, |broker| !is_there(broker), timeout);
+            self.inner.changed.wait_while_for(&mut broker, |broker| !is_there(broker), timeout);
         } else {
             drop(broker);
             self.inner.clock.pause(timeout);
@@ -312,24 +300,16 @@ impl Log for MemoryLog {
         Ok(MemoryConsumer::new(self.clone(), name))
     }
 
-    fn producer(
-        &self,
-        transactional_id: &str,
-        _deadline: Duration,
-    ) -> Result<MemoryProducer, Fault> {
-        let epoch = self.with(
-            |broker| match broker.plan.strike(Call::Init, transactional_id) {
-                Some(Injected::InitUnavailable) => {
-                    Err(Fault::Retry("broker is not available".to_owned()))
-                }
-                Some(Injected::InitReplyLost) => {
-                    broker.init(transactional_id);
-                    Err(Fault::Retry("init timed out".to_owned()))
-                }
-                Some(_) => Err(Fault::Retry("init timed out".to_owned())),
-                None => Ok(broker.init(transactional_id)),
-            },
-        );
+    fn producer(&self, transactional_id: &str, _deadline: Duration) -> Result<MemoryProducer, Fault> {
+        let epoch = self.with(|broker| match broker.plan.strike(Call::Init, transactional_id) {
+            Some(Injected::InitUnavailable) => Err(Fault::Retry("broker is not available".to_owned())),
+            Some(Injected::InitReplyLost) => {
+                broker.init(transactional_id);
+                Err(Fault::Retry("init timed out".to_owned()))
+            }
+            Some(_) => Err(Fault::Retry("init timed out".to_owned())),
+            None => Ok(broker.init(transactional_id)),
+        });
         self.wake();
         Ok(MemoryProducer::new(self.clone(), transactional_id, epoch?))
     }
@@ -340,10 +320,7 @@ impl Log for MemoryLog {
                 return Err(LogError::Unavailable("injected at watermarks".to_owned()));
             }
             let partition = broker.partition(at)?;
-            Ok(Watermarks {
-                low: partition.low(),
-                high: partition.high(),
-            })
+            Ok(Watermarks { low: partition.low(), high: partition.high() })
         })
     }
 }
@@ -363,17 +340,11 @@ impl Digest {
     }
 
     fn number(&mut self, number: i64) {
-        number
-            .to_be_bytes()
-            .into_iter()
-            .for_each(|byte| self.byte(byte));
+        number.to_be_bytes().into_iter().for_each(|byte| self.byte(byte));
     }
 
     fn bytes(&mut self, bytes: Option<&[u8]>) {
         self.number(bytes.map_or(-1, |bytes| bytes.len() as i64));
-        bytes
-            .unwrap_or_default()
-            .iter()
-            .for_each(|byte| self.byte(*byte));
+        bytes.unwrap_or_default().iter().for_each(|byte| self.byte(*byte));
     }
 }

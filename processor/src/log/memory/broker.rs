@@ -25,16 +25,8 @@ pub(super) enum Markers {
 /// Something that a client or the broker sent and that has not arrived.
 #[derive(Clone, Debug)]
 enum Late {
-    Commit {
-        id: String,
-        epoch: u32,
-    },
-    Marker {
-        id: String,
-        at: TopicPartition,
-        transaction: Serial,
-        committed: bool,
-    },
+    Commit { id: String, epoch: u32 },
+    Marker { id: String, at: TopicPartition, transaction: Serial, committed: bool },
 }
 
 #[derive(Debug, Default)]
@@ -115,10 +107,7 @@ impl Broker {
 
     /// Aborts the open transaction of an id and raises the epoch, as its time-out does. False: nothing was open.
     pub fn expire(&mut self, id: &str) -> bool {
-        let open = self
-            .coordinated
-            .get(id)
-            .is_some_and(|coordinated| coordinated.open.is_some());
+        let open = self.coordinated.get(id).is_some_and(|coordinated| coordinated.open.is_some());
         if open {
             self.init(id);
         }
@@ -127,10 +116,7 @@ impl Broker {
 
     /// Ids with an open transaction.
     pub fn open_ids(&self) -> Vec<String> {
-        let open = self
-            .coordinated
-            .iter()
-            .filter(|(_, coordinated)| coordinated.open.is_some());
+        let open = self.coordinated.iter().filter(|(_, coordinated)| coordinated.open.is_some());
         open.map(|(id, _)| id.clone()).collect()
     }
 
@@ -140,10 +126,7 @@ impl Broker {
             return;
         };
         let is_old = |open: &Open| now.saturating_sub(open.since) > timeout;
-        let old = self
-            .coordinated
-            .iter()
-            .filter(|(_, known)| known.open.as_ref().is_some_and(is_old));
+        let old = self.coordinated.iter().filter(|(_, known)| known.open.as_ref().is_some_and(is_old));
         let old: Vec<String> = old.map(|(id, _)| id.clone()).collect();
         for id in old {
             self.expire(&id);
@@ -159,21 +142,13 @@ impl Broker {
         now: Duration,
     ) -> Result<i64, Stale> {
         self.arrive_markers(id);
-        let Some(coordinated) = self
-            .coordinated
-            .get_mut(id)
-            .filter(|known| known.epoch == epoch)
-        else {
+        let Some(coordinated) = self.coordinated.get_mut(id).filter(|known| known.epoch == epoch) else {
             return Err(Stale);
         };
         let serials = &mut self.serials;
         let open = coordinated.open.get_or_insert_with(|| {
             *serials += 1;
-            Open {
-                serial: *serials,
-                since: now,
-                touched: BTreeSet::new(),
-            }
+            Open { serial: *serials, since: now, touched: BTreeSet::new() }
         });
         open.touched.insert(at);
         let serial = open.serial;
@@ -182,30 +157,15 @@ impl Broker {
     }
 
     /// Ends the open transaction of an id. Without one nothing happens.
-    pub fn end(
-        &mut self,
-        id: &str,
-        epoch: u32,
-        committed: bool,
-        markers: Markers,
-    ) -> Result<(), Stale> {
-        let Some(coordinated) = self
-            .coordinated
-            .get_mut(id)
-            .filter(|known| known.epoch == epoch)
-        else {
+    pub fn end(&mut self, id: &str, epoch: u32, committed: bool, markers: Markers) -> Result<(), Stale> {
+        let Some(coordinated) = self.coordinated.get_mut(id).filter(|known| known.epoch == epoch) else {
             return Err(Stale);
         };
         let Some(open) = coordinated.open.take() else {
             return Ok(());
         };
         for at in open.touched {
-            self.late.push(Late::Marker {
-                id: id.to_owned(),
-                at,
-                transaction: open.serial,
-                committed,
-            });
+            self.late.push(Late::Marker { id: id.to_owned(), at, transaction: open.serial, committed });
         }
         if markers == Markers::Now {
             self.arrive_markers(id);
@@ -213,12 +173,20 @@ impl Broker {
         Ok(())
     }
 
+    /// The latest record of a key whose commit is decided, also when its marker is still on its way.
+    pub fn last_decided(&self, at: TopicPartition, key: &[u8]) -> Option<StoredRecord> {
+        let is_decided = |serial| {
+            self.late.iter().any(|late| {
+                matches!(late, Late::Marker { at: of, transaction, committed: true, .. }
+                    if *of == at && *transaction == serial)
+            })
+        };
+        self.partitions.get(&at)?.last_of(key, is_decided).cloned()
+    }
+
     /// The commit of an id is on its way.
     pub fn commit_later(&mut self, id: &str, epoch: u32) {
-        self.late.push(Late::Commit {
-            id: id.to_owned(),
-            epoch,
-        });
+        self.late.push(Late::Commit { id: id.to_owned(), epoch });
     }
 
     /// Number of requests and markers on their way.
@@ -234,22 +202,13 @@ impl Broker {
         match self.late.remove(index % self.late.len()) {
             // A commit of an epoch that is over is refused, as it should be.
             Late::Commit { id, epoch } => _ = self.end(&id, epoch, true, Markers::Now),
-            Late::Marker {
-                at,
-                transaction,
-                committed,
-                ..
-            } => self.mark(at, transaction, committed),
+            Late::Marker { at, transaction, committed, .. } => self.mark(at, transaction, committed),
         }
         true
     }
 
     fn close(&mut self, id: &str) {
-        if let Some(epoch) = self
-            .coordinated
-            .get(id)
-            .map(|coordinated| coordinated.epoch)
-        {
+        if let Some(epoch) = self.coordinated.get(id).map(|coordinated| coordinated.epoch) {
             _ = self.end(id, epoch, false, Markers::Now);
         }
         self.arrive_markers(id);
@@ -271,8 +230,5 @@ impl Broker {
 }
 
 fn unknown(at: TopicPartition) -> LogError {
-    LogError::Refused(format!(
-        "topic {} has no partition {}",
-        at.topic.0, at.partition
-    ))
+    LogError::Refused(format!("topic {} has no partition {}", at.topic.0, at.partition))
 }

@@ -50,10 +50,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_numbers_for_ever() {
         let mut chance = Chance::new(1);
-        assert_eq!(
-            [chance.draw(), chance.draw()],
-            [10_451_216_379_200_822_465, 13_757_245_211_066_428_519]
-        );
+        assert_eq!([chance.draw(), chance.draw()], [10_451_216_379_200_822_465, 13_757_245_211_066_428_519]);
     }
 
     #[test]

@@ -28,12 +28,7 @@ pub struct MemoryConsumer {
 
 impl MemoryConsumer {
     pub(super) fn new(log: MemoryLog, name: &str) -> MemoryConsumer {
-        MemoryConsumer {
-            log,
-            name: name.to_owned(),
-            assigned: Vec::new(),
-            turn: 0,
-        }
+        MemoryConsumer { log, name: name.to_owned(), assigned: Vec::new(), turn: 0 }
     }
 }
 
@@ -48,11 +43,7 @@ impl LogConsumer for MemoryConsumer {
                 None => Ok(()),
             }
         })?;
-        let assigned = partitions.iter().map(|(at, next)| Assigned {
-            at: *at,
-            next: *next,
-            passed: false,
-        });
+        let assigned = partitions.iter().map(|(at, next)| Assigned { at: *at, next: *next, passed: false });
         self.assigned = assigned.collect();
         self.turn = 0;
         Ok(())
@@ -88,31 +79,24 @@ impl LogConsumer for MemoryConsumer {
     fn position(&mut self, at: TopicPartition) -> Result<Option<i64>, LogError> {
         match self.assigned.iter().find(|assigned| assigned.at == at) {
             Some(assigned) => Ok(assigned.passed.then_some(assigned.next)),
-            None => Err(LogError::Refused(format!(
-                "partition {} is not assigned to {}",
-                at.partition, self.name
-            ))),
+            None => Err(LogError::Refused(format!("partition {} is not assigned to {}", at.partition, self.name))),
         }
     }
 
     fn mirror(&mut self, positions: &[(TopicPartition, i64)]) {
-        self.log
-            .with(|broker| broker.mirrored.extend(positions.iter().copied()));
+        self.log.with(|broker| broker.mirrored.extend(positions.iter().copied()));
     }
 }
 
 impl MemoryConsumer {
     /// True when a poll would pass something, or fail.
     fn has_something(&self, broker: &Broker) -> bool {
-        self.assigned
-            .iter()
-            .any(|assigned| match broker.partition(assigned.at) {
-                Ok(partition) => {
-                    is_lost(assigned.next, partition.low(), partition.high())
-                        || partition.is_readable(assigned.next)
-                }
-                Err(_) => true,
-            })
+        self.assigned.iter().any(|assigned| match broker.partition(assigned.at) {
+            Ok(partition) => {
+                is_lost(assigned.next, partition.low(), partition.high()) || partition.is_readable(assigned.next)
+            }
+            Err(_) => true,
+        })
     }
 
     fn check_offsets(&self, log: &MemoryLog, broker: &Broker) -> Result<(), LogError> {
@@ -130,13 +114,7 @@ impl MemoryConsumer {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        broker: &Broker,
-        out: &mut RecordBatch,
-        max_records: usize,
-        max_bytes: usize,
-    ) {
+    fn take(&mut self, broker: &Broker, out: &mut RecordBatch, max_records: usize, max_bytes: usize) {
         let (mut records, mut bytes) = (0, 0);
         let count = self.assigned.len();
         for step in 0..count {
@@ -148,8 +126,7 @@ impl MemoryConsumer {
                 let more = records < max_records && (records == 0 || bytes < max_bytes);
                 if more {
                     records += 1;
-                    bytes += record.key.as_ref().map_or(0, Vec::len)
-                        + record.value.as_ref().map_or(0, Vec::len);
+                    bytes += record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len);
                 }
                 more
             });
@@ -168,11 +145,7 @@ impl MemoryConsumer {
                 assigned.passed = true;
             }
         }
-        self.turn = if count == 0 {
-            0
-        } else {
-            (self.turn + 1) % count
-        };
+        self.turn = if count == 0 { 0 } else { (self.turn + 1) % count };
     }
 }
 

@@ -70,8 +70,9 @@ impl Injected {
             InitTimesOut | InitReplyLost | InitUnavailable => call == Call::Init,
             SendAborts | SendQueueFull => call == Call::Send,
             Expired => matches!(call, Call::Send | Call::Commit),
-            CommitReplyLost | CommitRequestLost | CommitLate | CommitSlow(_) | MarkersLate
-            | CommitAborts => call == Call::Commit,
+            CommitReplyLost | CommitRequestLost | CommitLate | CommitSlow(_) | MarkersLate | CommitAborts => {
+                call == Call::Commit
+            }
             AbortReplyLost | AbortRequestLost => call == Call::Abort,
             PollUnavailable | PollEmpty => call == Call::Poll,
             WatermarksUnavailable => call == Call::Watermarks,
@@ -141,11 +142,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn quiet() -> Plan {
-        Plan {
-            script: VecDeque::new(),
-            rates: Rates::NONE,
-            chance: Chance::new(0),
-        }
+        Plan { script: VecDeque::new(), rates: Rates::NONE, chance: Chance::new(0) }
     }
 
     pub fn seed(&mut self, seed: u64, rates: Rates) {
@@ -168,9 +165,10 @@ impl Plan {
 
     /// The fault of this call by the producer or consumer of this name, if there is one.
     pub fn strike(&mut self, call: Call, name: &str) -> Option<Injected> {
-        let scripted = self.script.iter().position(|(only, fault)| {
-            fault.strikes(call) && only.as_deref().is_none_or(|only| only == name)
-        });
+        let scripted = self
+            .script
+            .iter()
+            .position(|(only, fault)| fault.strikes(call) && only.as_deref().is_none_or(|only| only == name));
         if let Some(index) = scripted {
             return self.script.remove(index).map(|(_, fault)| fault);
         }
@@ -179,11 +177,7 @@ impl Plan {
 
     /// How many of `max` records a poll gives.
     pub fn shorten(&mut self, max: usize) -> usize {
-        if max > 1 && self.chance.per_mille(self.rates.short_poll) {
-            1 + self.chance.index(max.min(8))
-        } else {
-            max
-        }
+        if max > 1 && self.chance.per_mille(self.rates.short_poll) { 1 + self.chance.index(max.min(8)) } else { max }
     }
 
     fn by_chance(&mut self, call: Call) -> Option<Injected> {
@@ -195,23 +189,12 @@ impl Plan {
         let (rate, faults): (u32, &[Injected]) = match call {
             Call::Init => (rates.init, &[InitTimesOut, InitReplyLost, InitUnavailable]),
             Call::Send => (rates.send, &[SendAborts, SendQueueFull, Expired]),
-            Call::Commit => (
-                rates.commit,
-                &[
-                    CommitReplyLost,
-                    CommitRequestLost,
-                    CommitLate,
-                    CommitAborts,
-                    Expired,
-                ],
-            ),
+            Call::Commit => (rates.commit, &[CommitReplyLost, CommitRequestLost, CommitLate, CommitAborts, Expired]),
             Call::Abort => (rates.abort, &[AbortReplyLost, AbortRequestLost]),
             Call::Poll => (rates.poll, &[PollUnavailable, PollEmpty]),
             Call::Watermarks => (rates.watermarks, &[WatermarksUnavailable]),
             Call::Assign => (rates.assign, &[AssignUnavailable]),
         };
-        self.chance
-            .per_mille(rate)
-            .then(|| faults[self.chance.index(faults.len())])
+        self.chance.per_mille(rate).then(|| faults[self.chance.index(faults.len())])
     }
 }

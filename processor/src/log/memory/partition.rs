@@ -34,13 +34,8 @@ pub enum Tombstones {
 
 #[derive(Clone, Debug)]
 enum Body {
-    Record {
-        record: StoredRecord,
-        transaction: Option<Serial>,
-    },
-    Marker {
-        transaction: Serial,
-    },
+    Record { record: StoredRecord, transaction: Option<Serial> },
+    Marker { transaction: Serial },
 }
 
 #[derive(Clone, Debug)]
@@ -88,13 +83,7 @@ impl Partition {
         if let Some(serial) = transaction {
             self.open.entry(serial).or_insert(offset);
         }
-        self.entries.push(Entry {
-            offset,
-            body: Body::Record {
-                record,
-                transaction,
-            },
-        });
+        self.entries.push(Entry { offset, body: Body::Record { record, transaction } });
         offset
     }
 
@@ -105,28 +94,15 @@ impl Partition {
         if !committed {
             self.aborted.insert(transaction);
         }
-        self.entries.push(Entry {
-            offset,
-            body: Body::Marker { transaction },
-        });
+        self.entries.push(Entry { offset, body: Body::Marker { transaction } });
     }
 
     /// Passes entries from `from` up to the last stable offset, until `more` refuses the next visible record.
-    pub fn pass<'a>(
-        &'a self,
-        from: i64,
-        mut more: impl FnMut(&StoredRecord) -> bool,
-    ) -> Passed<'a> {
+    pub fn pass<'a>(&'a self, from: i64, mut more: impl FnMut(&StoredRecord) -> bool) -> Passed<'a> {
         let stable = self.last_stable();
         let start = self.entries.partition_point(|entry| entry.offset < from);
-        let mut passed = Passed {
-            records: Vec::new(),
-            next: None,
-        };
-        for entry in self.entries[start..]
-            .iter()
-            .take_while(|entry| entry.offset < stable)
-        {
+        let mut passed = Passed { records: Vec::new(), next: None };
+        for entry in self.entries[start..].iter().take_while(|entry| entry.offset < stable) {
             if let Some(record) = self.visible(entry) {
                 if !more(record) {
                     break;
@@ -146,12 +122,21 @@ impl Partition {
         })
     }
 
+    /// The latest record of a key that is committed, or belongs to an open transaction that `is_decided` accepts.
+    pub fn last_of(&self, key: &[u8], is_decided: impl Fn(Serial) -> bool) -> Option<&StoredRecord> {
+        self.entries.iter().rev().find_map(|entry| {
+            let undecided = |serial| self.open.contains_key(serial) && !is_decided(*serial);
+            if record_of(entry).as_ref().is_some_and(undecided) {
+                return None;
+            }
+            self.visible(entry).filter(|record| record.key.as_deref() == Some(key))
+        })
+    }
+
     /// True when there is an entry from `from` on that a read_committed reader can pass.
     pub fn is_readable(&self, from: i64) -> bool {
         let start = self.entries.partition_point(|entry| entry.offset < from);
-        self.entries
-            .get(start)
-            .is_some_and(|entry| entry.offset < self.last_stable())
+        self.entries.get(start).is_some_and(|entry| entry.offset < self.last_stable())
     }
 
     /// Deletes what stands below `offset` (at most all of it) and returns the new first offset.
@@ -171,14 +156,11 @@ impl Partition {
         let end = self.last_stable().min(last.offset);
         let latest = self.latest_below(end);
         let aborted = &self.aborted;
-        self.entries
-            .retain(|entry| entry.offset >= end || stays(entry, &latest, aborted, tombstones));
+        self.entries.retain(|entry| entry.offset >= end || stays(entry, &latest, aborted, tombstones));
         if tombstones == Tombstones::Drop {
             let with_records: HashSet<Serial> = self.entries.iter().filter_map(record_of).collect();
             self.entries.retain(|entry| match entry.body {
-                Body::Marker { transaction } => {
-                    entry.offset >= end || with_records.contains(&transaction)
-                }
+                Body::Marker { transaction } => entry.offset >= end || with_records.contains(&transaction),
                 Body::Record { .. } => true,
             });
         }
@@ -196,10 +178,7 @@ impl Partition {
 
     fn visible<'a>(&self, entry: &'a Entry) -> Option<&'a StoredRecord> {
         match &entry.body {
-            Body::Record {
-                transaction: Some(serial),
-                ..
-            } if self.aborted.contains(serial) => None,
+            Body::Record { transaction: Some(serial), .. } if self.aborted.contains(serial) => None,
             Body::Record { record, .. } => Some(record),
             Body::Marker { .. } => None,
         }
@@ -211,23 +190,12 @@ impl Partition {
     }
 }
 
-fn stays(
-    entry: &Entry,
-    latest: &HashMap<Vec<u8>, i64>,
-    aborted: &HashSet<Serial>,
-    tombstones: Tombstones,
-) -> bool {
+fn stays(entry: &Entry, latest: &HashMap<Vec<u8>, i64>, aborted: &HashSet<Serial>, tombstones: Tombstones) -> bool {
     match &entry.body {
         Body::Marker { .. } => true,
-        Body::Record {
-            transaction: Some(serial),
-            ..
-        } if aborted.contains(serial) => false,
+        Body::Record { transaction: Some(serial), .. } if aborted.contains(serial) => false,
         Body::Record { record, .. } => {
-            let superseded = record
-                .key
-                .as_ref()
-                .is_some_and(|key| latest.get(key) != Some(&entry.offset));
+            let superseded = record.key.as_ref().is_some_and(|key| latest.get(key) != Some(&entry.offset));
             let dropped = tombstones == Tombstones::Drop && record.value.is_none();
             !superseded && !dropped
         }

@@ -40,22 +40,12 @@ pub struct MemoryProducer {
 impl MemoryProducer {
     pub(super) fn new(log: MemoryLog, id: &str, epoch: u32) -> MemoryProducer {
         let (sent, told) = (HashMap::new(), HashMap::new());
-        MemoryProducer {
-            log,
-            id: id.to_owned(),
-            epoch,
-            state: State::Ready,
-            sent,
-            told,
-        }
+        MemoryProducer { log, id: id.to_owned(), epoch, state: State::Ready, sent, told }
     }
 
     /// Refuses a call that this state does not allow.
     fn refuse(&mut self, call: &str) -> Fault {
-        let text = format!(
-            "{call} of {} (epoch {}) while {:?}",
-            self.id, self.epoch, self.state
-        );
+        let text = format!("{call} of {} (epoch {}) while {:?}", self.id, self.epoch, self.state);
         match self.state {
             State::Fenced => return Fault::Fenced(text),
             State::MustAbort => return Fault::Abort(text),
@@ -85,19 +75,11 @@ impl MemoryProducer {
     }
 
     fn store(&mut self, record: &OutRecord<'_>) -> Result<(), Fault> {
-        let at = TopicPartition {
-            topic: record.topic,
-            partition: record.partition,
-        };
+        let at = TopicPartition { topic: record.topic, partition: record.partition };
         let outcome = self.log.with(|broker| {
             let timestamp_ms = self.log.now_ms(broker);
             let now = self.log.inner.clock.monotonic();
-            broker.send(
-                (&self.id, self.epoch),
-                at,
-                stored(record, timestamp_ms),
-                now,
-            )
+            broker.send((&self.id, self.epoch), at, stored(record, timestamp_ms), now)
         });
         match outcome {
             Ok(offset) => {
@@ -115,9 +97,7 @@ impl MemoryProducer {
     }
 
     fn finish(&mut self, committed: bool, markers: Markers) -> Result<(), Fault> {
-        let outcome = self
-            .log
-            .with(|broker| broker.end(&self.id, self.epoch, committed, markers));
+        let outcome = self.log.with(|broker| broker.end(&self.id, self.epoch, committed, markers));
         match outcome {
             Ok(()) => {
                 self.state = State::Ready;
@@ -133,16 +113,13 @@ impl MemoryProducer {
     }
 
     fn commit_later(&mut self) -> Result<(), Fault> {
-        self.log
-            .with(|broker| broker.commit_later(&self.id, self.epoch));
+        self.log.with(|broker| broker.commit_later(&self.id, self.epoch));
         Err(self.discard("commit timed out"))
     }
 
     fn commit_sent(&mut self, deadline: Duration) -> Result<(), Fault> {
         match self.strike(Call::Commit) {
-            Some(Injected::CommitReplyLost) => {
-                self.finish_unheard(true, "reply of the commit was lost")
-            }
+            Some(Injected::CommitReplyLost) => self.finish_unheard(true, "reply of the commit was lost"),
             Some(Injected::CommitRequestLost) => Err(self.discard("commit timed out")),
             Some(Injected::CommitLate) => self.commit_later(),
             Some(Injected::CommitSlow(time)) if time > deadline => {
@@ -178,10 +155,7 @@ impl LogProducer for MemoryProducer {
             return Err(self.refuse("send"));
         };
         let (known, largest) = self.log.with(|broker: &mut Broker| {
-            let at = TopicPartition {
-                topic: record.topic,
-                partition: record.partition,
-            };
+            let at = TopicPartition { topic: record.topic, partition: record.partition };
             (broker.partition(at).is_ok(), broker.max_record_bytes)
         });
         if !known {
@@ -229,9 +203,7 @@ impl LogProducer for MemoryProducer {
         }
         self.sent.clear();
         let outcome = match self.strike(Call::Abort) {
-            Some(Injected::AbortReplyLost) => {
-                self.finish_unheard(false, "reply of the abort was lost")
-            }
+            Some(Injected::AbortReplyLost) => self.finish_unheard(false, "reply of the abort was lost"),
             Some(Injected::AbortRequestLost) => Err(self.discard("abort timed out")),
             _ => self.finish(false, Markers::Now),
         };

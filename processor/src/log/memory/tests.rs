@@ -29,13 +29,7 @@ fn bench() -> Bench {
     let clock = ManualClock::shared(1_000);
     let log = MemoryLog::simulated(topics, clock.clone());
     let at = |topic, partition| TopicPartition { topic, partition };
-    Bench {
-        log,
-        clock,
-        a0: at(a, 0),
-        a1: at(a, 1),
-        b0: at(b, 0),
-    }
+    Bench { log, clock, a0: at(a, 0), a1: at(a, 1), b0: at(b, 0) }
 }
 
 impl Bench {
@@ -51,27 +45,18 @@ impl Bench {
 
     /// Appends without a transaction; key and value are the same.
     fn plain(&self, at: TopicPartition, text: &str) -> i64 {
-        self.log
-            .append(at, Some(text.as_bytes()), Some(text.as_bytes()), None)
-            .unwrap()
+        self.log.append(at, Some(text.as_bytes()), Some(text.as_bytes()), None).unwrap()
     }
 
     /// One whole transaction of an id: these records, committed.
     fn commit(&self, producer: &mut MemoryProducer, at: TopicPartition, texts: &[&str]) {
         producer.begin().unwrap();
-        texts
-            .iter()
-            .for_each(|text| send(producer, at, text).unwrap());
+        texts.iter().for_each(|text| send(producer, at, text).unwrap());
         producer.commit(SOON).unwrap();
     }
 
     fn committed(&self, at: TopicPartition) -> Vec<String> {
-        self.log
-            .read_committed(at)
-            .unwrap()
-            .iter()
-            .map(show)
-            .collect()
+        self.log.read_committed(at).unwrap().iter().map(show).collect()
     }
 
     fn watermarks(&self, at: TopicPartition) -> (i64, i64) {
@@ -85,11 +70,7 @@ fn show(record: &StoredRecord) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match &record.value {
         Some(value) => format!("{}:{}", record.offset, text(value)),
-        None => format!(
-            "{}:-{}",
-            record.offset,
-            text(record.key.as_deref().unwrap_or_default())
-        ),
+        None => format!("{}:-{}", record.offset, text(record.key.as_deref().unwrap_or_default())),
     }
 }
 
@@ -97,12 +78,7 @@ fn send(producer: &mut MemoryProducer, at: TopicPartition, text: &str) -> Result
     send_row(producer, at, text, Some(text))
 }
 
-fn send_row(
-    producer: &mut MemoryProducer,
-    at: TopicPartition,
-    key: &str,
-    value: Option<&str>,
-) -> Result<(), Fault> {
+fn send_row(producer: &mut MemoryProducer, at: TopicPartition, key: &str, value: Option<&str>) -> Result<(), Fault> {
     producer.send(OutRecord {
         topic: at.topic,
         partition: at.partition,
@@ -115,10 +91,6 @@ fn send_row(
 fn poll(consumer: &mut MemoryConsumer, max_records: usize) -> Result<Vec<String>, LogError> {
     let mut batch = RecordBatch::default();
     consumer.poll(&mut batch, max_records, 1 << 20, SOON)?;
-    let text =
-        |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-    Ok(batch
-        .iter()
-        .map(|record| format!("{}:{}", record.offset, text(record.value)))
-        .collect())
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    Ok(batch.iter().map(|record| format!("{}:{}", record.offset, text(record.value))).collect())
 }

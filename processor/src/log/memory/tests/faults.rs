@@ -47,11 +47,7 @@ fn a_late_commit_lands_unless_another_producer_came_first() {
         }
         assert_eq!(bench.log.late(), 1);
         bench.log.deliver_all();
-        assert_eq!(
-            bench.committed(bench.a0),
-            committed,
-            "init first: {init_first}"
-        );
+        assert_eq!(bench.committed(bench.a0), committed, "init first: {init_first}");
     }
 }
 
@@ -63,11 +59,7 @@ fn a_slow_commit_takes_time_and_beyond_the_deadline_its_outcome_is_unknown() {
     assert_eq!(bench.clock.monotonic(), SOON / 2);
     let heard = commit_with(&bench, &mut producer, Injected::CommitSlow(SOON * 2));
     assert!(matches!(heard, Err(Fault::Discard(_))));
-    assert_eq!(
-        bench.clock.monotonic(),
-        SOON / 2 + SOON,
-        "the caller waits for its deadline only"
-    );
+    assert_eq!(bench.clock.monotonic(), SOON / 2 + SOON, "the caller waits for its deadline only");
     assert_eq!(bench.committed(bench.a0), ["0:x"]);
     bench.log.deliver_all();
     assert_eq!(bench.committed(bench.a0), ["0:x", "2:x"]);
@@ -80,15 +72,35 @@ fn late_markers_show_a_commit_partition_by_partition() {
     commit_with(&bench, &mut producer, Injected::MarkersLate).unwrap();
     assert!(bench.committed(bench.a0).is_empty());
     bench.log.deliver_late(1);
-    assert_eq!(
-        (
-            bench.committed(bench.a0).len(),
-            bench.committed(bench.b0).len()
-        ),
-        (0, 1)
-    );
+    assert_eq!((bench.committed(bench.a0).len(), bench.committed(bench.b0).len()), (0, 1));
     bench.log.deliver_late(0);
     assert_eq!(bench.committed(bench.a0), ["0:x"]);
+}
+
+#[test]
+fn the_last_decided_record_is_known_before_its_marker_arrives() {
+    let bench = bench();
+    let decided = || bench.log.last_decided(bench.a0, b"x").map(|record| record.offset);
+    let mut producer = bench.producer("p");
+    assert_eq!(decided(), None);
+    commit_with(&bench, &mut producer, Injected::MarkersLate).unwrap();
+    assert_eq!(decided(), Some(0));
+    bench.log.deliver_all();
+    assert_eq!(decided(), Some(0));
+    producer.begin().unwrap();
+    send(&mut producer, bench.a0, "x").unwrap();
+    assert_eq!(decided(), Some(0), "open");
+    producer.abort(SOON).unwrap();
+    assert_eq!(decided(), Some(0), "aborted");
+}
+
+#[test]
+fn what_is_late_arrives_while_a_simulated_reader_waits() {
+    let bench = bench();
+    let mut producer = bench.producer("p");
+    commit_with(&bench, &mut producer, Injected::MarkersLate).unwrap();
+    let mut consumer = bench.consumer(bench.a0, 0);
+    assert!(poll(&mut consumer, 1).unwrap().len() + poll(&mut consumer, 1).unwrap().len() == 1);
 }
 
 #[test]
@@ -104,11 +116,7 @@ fn late_markers_stand_before_the_next_transaction_of_the_id_or_its_next_init() {
             send(&mut producer, bench.a1, "y").unwrap();
         }
         assert_eq!(bench.log.late(), 0);
-        assert_eq!(
-            bench.committed(bench.a0),
-            ["0:x"],
-            "a new init: {next_init}"
-        );
+        assert_eq!(bench.committed(bench.a0), ["0:x"], "a new init: {next_init}");
     }
 }
 
@@ -122,10 +130,7 @@ fn an_abort_fault_allows_nothing_but_the_abort() {
         bench.log.inject(fault);
         let heard = send(&mut producer, bench.a0, "x").and_then(|()| producer.commit(SOON));
         assert!(matches!(heard, Err(Fault::Abort(_))), "{fault:?}");
-        assert!(matches!(
-            send(&mut producer, bench.a0, "y"),
-            Err(Fault::Abort(_))
-        ));
+        assert!(matches!(send(&mut producer, bench.a0, "y"), Err(Fault::Abort(_))));
         assert!(matches!(producer.begin(), Err(Fault::Abort(_))));
         assert!(matches!(producer.commit(SOON), Err(Fault::Abort(_))));
         producer.abort(SOON).unwrap();
@@ -154,10 +159,7 @@ fn a_full_queue_lets_the_same_send_be_made_again() {
     let mut producer = bench.producer("p");
     producer.begin().unwrap();
     bench.log.inject(Injected::SendQueueFull);
-    assert!(matches!(
-        send(&mut producer, bench.a0, "x"),
-        Err(Fault::Retry(_))
-    ));
+    assert!(matches!(send(&mut producer, bench.a0, "x"), Err(Fault::Retry(_))));
     send(&mut producer, bench.a0, "x").unwrap();
     producer.commit(SOON).unwrap();
     assert_eq!(bench.committed(bench.a0), ["0:x"]);
@@ -165,10 +167,7 @@ fn a_full_queue_lets_the_same_send_be_made_again() {
 
 #[test]
 fn an_unclear_abort_breaks_the_producer() {
-    for (fault, open) in [
-        (Injected::AbortReplyLost, 0),
-        (Injected::AbortRequestLost, 1),
-    ] {
+    for (fault, open) in [(Injected::AbortReplyLost, 0), (Injected::AbortRequestLost, 1)] {
         let bench = bench();
         let mut producer = bench.producer("p");
         producer.begin().unwrap();
@@ -190,19 +189,12 @@ fn use_after_an_unclear_answer_is_refused_and_noted() {
 
 #[test]
 fn an_init_that_times_out_may_or_may_not_have_fenced() {
-    let cases = [
-        (Injected::InitTimesOut, true),
-        (Injected::InitUnavailable, true),
-        (Injected::InitReplyLost, false),
-    ];
+    let cases = [(Injected::InitTimesOut, true), (Injected::InitUnavailable, true), (Injected::InitReplyLost, false)];
     for (fault, older_lives) in cases {
         let bench = bench();
         let mut older = bench.producer("p");
         bench.log.inject(fault);
-        assert!(matches!(
-            bench.log.producer("p", SOON),
-            Err(Fault::Retry(_))
-        ));
+        assert!(matches!(bench.log.producer("p", SOON), Err(Fault::Retry(_))));
         older.begin().unwrap();
         send(&mut older, bench.a0, "x").unwrap();
         assert_eq!(older.commit(SOON).is_ok(), older_lives, "{fault:?}");
@@ -219,26 +211,13 @@ fn reading_fails_without_losing_its_place() {
     bench.log.inject(Injected::PollEmpty);
     bench.log.inject(Injected::WatermarksUnavailable);
     bench.log.inject(Injected::AssignUnavailable);
-    assert!(matches!(
-        poll(&mut consumer, 10),
-        Err(LogError::Unavailable(_))
-    ));
+    assert!(matches!(poll(&mut consumer, 10), Err(LogError::Unavailable(_))));
     assert!(poll(&mut consumer, 10).unwrap().is_empty());
     assert_eq!(poll(&mut consumer, 10).unwrap(), ["0:x"]);
-    assert!(matches!(
-        bench.log.watermarks(bench.a0),
-        Err(LogError::Unavailable(_))
-    ));
+    assert!(matches!(bench.log.watermarks(bench.a0), Err(LogError::Unavailable(_))));
     assert_eq!(bench.watermarks(bench.a0), (0, 1));
-    assert!(matches!(
-        consumer.assign(&[(bench.a0, 0)]),
-        Err(LogError::Unavailable(_))
-    ));
-    assert_eq!(
-        consumer.position(bench.a0).unwrap(),
-        Some(1),
-        "a failed assignment changes nothing"
-    );
+    assert!(matches!(consumer.assign(&[(bench.a0, 0)]), Err(LogError::Unavailable(_))));
+    assert_eq!(consumer.position(bench.a0).unwrap(), Some(1), "a failed assignment changes nothing");
     assert_eq!(bench.log.injected(), 0);
 }
 
@@ -257,25 +236,15 @@ fn a_fault_can_be_meant_for_one_name_only() {
 fn the_same_seed_gives_the_same_faults_and_the_same_log() {
     let run = |seed: u64| {
         let bench = bench();
-        bench.log.seed_faults(
-            seed,
-            Rates {
-                commit: 300,
-                markers_late: 300,
-                init: 300,
-                ..Rates::ROUGH
-            },
-        );
+        bench.log.seed_faults(seed, Rates { commit: 300, markers_late: 300, init: 300, ..Rates::ROUGH });
         let mut heard = String::new();
         for _ in 0..200 {
             let Ok(mut producer) = bench.log.producer("p", SOON) else {
                 heard.push('i');
                 continue;
             };
-            let outcome = producer
-                .begin()
-                .and_then(|()| send(&mut producer, bench.a0, "x"))
-                .and_then(|()| producer.commit(SOON));
+            let outcome =
+                producer.begin().and_then(|()| send(&mut producer, bench.a0, "x")).and_then(|()| producer.commit(SOON));
             heard.push(outcome.map_or_else(|fault| format!("{fault}").remove(0), |()| '.'));
         }
         (heard, bench.log.digest())
@@ -287,13 +256,7 @@ fn the_same_seed_gives_the_same_faults_and_the_same_log() {
 #[test]
 fn faults_end_when_told() {
     let bench = bench();
-    bench.log.seed_faults(
-        1,
-        Rates {
-            commit: 1000,
-            ..Rates::NONE
-        },
-    );
+    bench.log.seed_faults(1, Rates { commit: 1000, ..Rates::NONE });
     bench.log.inject(Injected::InitTimesOut);
     bench.log.end_faults();
     let mut producer = bench.producer("p");

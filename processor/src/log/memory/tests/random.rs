@@ -41,20 +41,13 @@ fn transact(bench: &Bench, chance: &mut Chance, count: &mut u64, beliefs: &mut B
     }
 }
 
-fn check_reads(
-    bench: &Bench,
-    readers: &mut BTreeMap<TopicPartition, (MemoryConsumer, Vec<String>)>,
-) {
+fn check_reads(bench: &Bench, readers: &mut BTreeMap<TopicPartition, (MemoryConsumer, Vec<String>)>) {
     for (at, (consumer, seen)) in readers {
         let Ok(more) = poll(consumer, 3) else {
             continue;
         };
         seen.extend(more);
-        assert_eq!(
-            seen.as_slice(),
-            &bench.committed(*at)[..seen.len()],
-            "what was read stays as it was"
-        );
+        assert_eq!(seen.as_slice(), &bench.committed(*at)[..seen.len()], "what was read stays as it was");
     }
 }
 
@@ -92,29 +85,12 @@ fn check_end(bench: &Bench, beliefs: &Beliefs, seed: u64) {
     let mut found = Vec::new();
     for at in [bench.a0, bench.a1, bench.b0] {
         let records = bench.log.read_committed(at).unwrap();
-        assert!(
-            records
-                .windows(2)
-                .all(|pair| pair[0].offset < pair[1].offset),
-            "seed {seed}"
-        );
-        assert_eq!(
-            bench.log.last_stable(at).unwrap(),
-            bench.watermarks(at).1,
-            "seed {seed}"
-        );
-        found.extend(
-            records
-                .into_iter()
-                .map(|record| String::from_utf8(record.value.unwrap()).unwrap()),
-        );
+        assert!(records.windows(2).all(|pair| pair[0].offset < pair[1].offset), "seed {seed}");
+        assert_eq!(bench.log.last_stable(at).unwrap(), bench.watermarks(at).1, "seed {seed}");
+        found.extend(records.into_iter().map(|record| String::from_utf8(record.value.unwrap()).unwrap()));
     }
     for value in &beliefs.acknowledged {
-        assert_eq!(
-            found.iter().filter(|seen| *seen == value).count(),
-            1,
-            "seed {seed}: {value} was acknowledged"
-        );
+        assert_eq!(found.iter().filter(|seen| *seen == value).count(), 1, "seed {seed}: {value} was acknowledged");
     }
     for value in &found {
         let known = beliefs.acknowledged.contains(value) || beliefs.possible.contains(value);

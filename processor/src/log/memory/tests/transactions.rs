@@ -16,11 +16,7 @@ fn a_commit_shows_its_records_in_every_partition_and_each_marker_takes_an_offset
     assert_eq!(bench.committed(bench.b0), ["0:z"]);
     assert_eq!(bench.watermarks(bench.a0), (0, 3));
     assert_eq!(bench.watermarks(bench.b0), (0, 2));
-    assert_eq!(
-        bench.watermarks(bench.a1),
-        (0, 0),
-        "an untouched partition gets no marker"
-    );
+    assert_eq!(bench.watermarks(bench.a1), (0, 0), "an untouched partition gets no marker");
 }
 
 #[test]
@@ -33,13 +29,7 @@ fn aborted_records_are_skipped_but_take_offsets() {
     bench.commit(&mut producer, bench.a0, &["x"]);
     assert_eq!(bench.committed(bench.a0), ["2:x"]);
     assert_eq!(bench.watermarks(bench.a0), (0, 4));
-    let all: Vec<String> = bench
-        .log
-        .read_uncommitted(bench.a0)
-        .unwrap()
-        .iter()
-        .map(show)
-        .collect();
+    let all: Vec<String> = bench.log.read_uncommitted(bench.a0).unwrap().iter().map(show).collect();
     assert_eq!(all, ["0:gone", "2:x"]);
 }
 
@@ -54,16 +44,9 @@ fn records_behind_an_open_transaction_stay_invisible() {
     bench.commit(&mut other, bench.a0, &["other"]);
     assert_eq!(bench.committed(bench.a0), ["0:before"]);
     assert_eq!(bench.log.last_stable(bench.a0).unwrap(), 1);
-    assert_eq!(
-        bench.watermarks(bench.a0),
-        (0, 5),
-        "the high watermark counts what is not committed"
-    );
+    assert_eq!(bench.watermarks(bench.a0), (0, 5), "the high watermark counts what is not committed");
     open.commit(SOON).unwrap();
-    assert_eq!(
-        bench.committed(bench.a0),
-        ["0:before", "1:open", "2:plain", "3:other"]
-    );
+    assert_eq!(bench.committed(bench.a0), ["0:before", "1:open", "2:plain", "3:other"]);
     assert_eq!(bench.log.last_stable(bench.a0).unwrap(), 6);
 }
 
@@ -74,16 +57,9 @@ fn a_new_producer_aborts_the_open_transaction_and_fences_the_older_one() {
     older.begin().unwrap();
     send(&mut older, bench.a0, "lost").unwrap();
     let mut newer = bench.producer("p");
-    assert_eq!(
-        bench.log.last_stable(bench.a0).unwrap(),
-        2,
-        "the open transaction is over when init returns"
-    );
+    assert_eq!(bench.log.last_stable(bench.a0).unwrap(), 2, "the open transaction is over when init returns");
     send(&mut older, bench.a0, "late").unwrap();
-    assert!(
-        matches!(older.commit(SOON), Err(Fault::Fenced(_))),
-        "the fence shows at the commit"
-    );
+    assert!(matches!(older.commit(SOON), Err(Fault::Fenced(_))), "the fence shows at the commit");
     bench.commit(&mut newer, bench.a0, &["kept"]);
     assert_eq!(bench.committed(bench.a0), ["2:kept"]);
     assert!(matches!(older.begin(), Err(Fault::Fenced(_))));
@@ -109,10 +85,7 @@ fn a_fence_can_be_told_to_show_at_send() {
     let mut older = bench.producer("p");
     older.begin().unwrap();
     bench.log.fence("p");
-    assert!(matches!(
-        send(&mut older, bench.a0, "late"),
-        Err(Fault::Fenced(_))
-    ));
+    assert!(matches!(send(&mut older, bench.a0, "late"), Err(Fault::Fenced(_))));
     assert!(matches!(older.commit(SOON), Err(Fault::Fenced(_))));
     assert_eq!(bench.watermarks(bench.a0), (0, 0));
 }
@@ -195,22 +168,14 @@ fn last_offset_is_that_of_the_transactions_last_record_once_committed() {
     producer.begin().unwrap();
     send(&mut producer, bench.a0, "x").unwrap();
     send(&mut producer, bench.a0, "y").unwrap();
-    assert_eq!(
-        producer.last_offset(bench.a0),
-        None,
-        "nothing was acknowledged yet"
-    );
+    assert_eq!(producer.last_offset(bench.a0), None, "nothing was acknowledged yet");
     producer.commit(SOON).unwrap();
     assert_eq!(producer.last_offset(bench.a0), Some(1));
     assert_eq!(producer.last_offset(bench.a1), None);
     producer.begin().unwrap();
     send(&mut producer, bench.a0, "gone").unwrap();
     producer.abort(SOON).unwrap();
-    assert_eq!(
-        producer.last_offset(bench.a0),
-        Some(1),
-        "aborted records do not count"
-    );
+    assert_eq!(producer.last_offset(bench.a0), Some(1), "aborted records do not count");
     bench.commit(&mut producer, bench.a0, &["z"]);
     assert_eq!(producer.last_offset(bench.a0), Some(5));
 }
@@ -222,23 +187,14 @@ fn calls_out_of_order_are_refused_and_noted() {
         ("send", |producer, at| send(producer, at, "x")),
         ("commit", |producer, _| producer.commit(SOON)),
         ("abort", |producer, _| producer.abort(SOON)),
-        ("begin", |producer, _| {
-            producer.begin().and_then(|()| producer.begin())
-        }),
+        ("begin", |producer, _| producer.begin().and_then(|()| producer.begin())),
     ];
     for (name, call) in cases {
         let bench = bench();
         let mut producer = bench.producer("p");
-        assert!(
-            matches!(call(&mut producer, bench.a0), Err(Fault::Discard(_))),
-            "{name}"
-        );
+        assert!(matches!(call(&mut producer, bench.a0), Err(Fault::Discard(_))), "{name}");
         assert_eq!(bench.log.misuses().len(), 1, "{name}");
-        assert!(
-            bench.log.misuses()[0].starts_with(name),
-            "{:?}",
-            bench.log.misuses()
-        );
+        assert!(bench.log.misuses()[0].starts_with(name), "{:?}", bench.log.misuses());
     }
 }
 
@@ -249,22 +205,13 @@ fn a_record_that_is_too_large_or_goes_nowhere_fails_at_send() {
     let mut producer = bench.producer("p");
     producer.begin().unwrap();
     send(&mut producer, bench.a0, "x").unwrap();
-    assert!(matches!(
-        send(&mut producer, bench.a0, "much too long"),
-        Err(Fault::Abort(_))
-    ));
+    assert!(matches!(send(&mut producer, bench.a0, "much too long"), Err(Fault::Abort(_))));
     assert!(matches!(producer.commit(SOON), Err(Fault::Abort(_))));
     producer.abort(SOON).unwrap();
     bench.commit(&mut producer, bench.a0, &["short"]);
     producer.begin().unwrap();
-    let nowhere = TopicPartition {
-        topic: bench.a0.topic,
-        partition: 9,
-    };
-    assert!(matches!(
-        send(&mut producer, nowhere, "x"),
-        Err(Fault::Discard(_))
-    ));
+    let nowhere = TopicPartition { topic: bench.a0.topic, partition: 9 };
+    assert!(matches!(send(&mut producer, nowhere, "x"), Err(Fault::Discard(_))));
 }
 
 #[test]
@@ -275,23 +222,9 @@ fn records_carry_headers_null_values_and_the_time_of_the_log() {
     producer.begin().unwrap();
     let headers = [("why".to_owned(), b"because".to_vec())];
     let (topic, partition) = (bench.a0.topic, bench.a0.partition);
-    producer
-        .send(OutRecord {
-            topic,
-            partition,
-            key: None,
-            value: None,
-            headers: &headers,
-        })
-        .unwrap();
+    producer.send(OutRecord { topic, partition, key: None, value: None, headers: &headers }).unwrap();
     producer.commit(SOON).unwrap();
     let stored = bench.log.read_committed(bench.a0).unwrap();
-    let expected = StoredRecord {
-        offset: 0,
-        timestamp_ms: 77,
-        key: None,
-        value: None,
-        headers: headers.to_vec(),
-    };
+    let expected = StoredRecord { offset: 0, timestamp_ms: 77, key: None, value: None, headers: headers.to_vec() };
     assert_eq!(stored, [expected]);
 }

@@ -1,0 +1,111 @@
+//! What callers of the query service see of the bank's rows: messages of `kontor.bank.v1`.
+
+use bank::{Rejection, Tokens};
+use processor::topology::{Answer, ProcessError};
+use prost::Message;
+use schemas::bank_view as view;
+use schemas::records::{self, OutcomeState};
+use serde::de::DeserializeOwned;
+use state_store::{StoreError, TableId};
+
+use super::{ACCOUNT, HISTORY, OUTCOME, TRANSACTION, USER, codec};
+
+type Lookup<'a> = &'a dyn Fn(TableId, &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+pub fn present(tokens: &Tokens, table: TableId, row: &[u8], lookup: Lookup<'_>) -> Result<Vec<u8>, ProcessError> {
+    Ok(match table {
+        ACCOUNT => account(decode(row)?).encode_to_vec(),
+        USER => user(tokens, decode(row)?)?.encode_to_vec(),
+        OUTCOME => outcome(tokens, &decode(row)?)?.encode_to_vec(),
+        HISTORY => transaction(decode(row)?).encode_to_vec(),
+        TRANSACTION => match lookup(HISTORY, row)? {
+            Some(row) => transaction(decode(&row)?).encode_to_vec(),
+            None => return Err(corrupt("a transaction whose balance change is missing")),
+        },
+        _ => return Err(ProcessError::Poison("this table is not for callers".to_owned())),
+    })
+}
+
+/// Only final outcomes answer. A caller with another body for the same id is told so at once: whatever becomes of the
+/// first command, the second will be refused with these words.
+pub fn answer(tokens: &Tokens, row: &[u8], fingerprint: &[u8]) -> Result<Option<Answer>, ProcessError> {
+    let row: records::Outcome = decode(row)?;
+    let mut message = outcome(tokens, &row)?;
+    if row.fingerprint != fingerprint {
+        message = view::Outcome {
+            id: row.id.0.to_vec(),
+            state: view::outcome::State::Failed as i32,
+            reason: Rejection::IdUsedForAnotherTransfer.to_string(),
+            ..view::Outcome::default()
+        };
+    } else if row.state == OutcomeState::Pending {
+        return Ok(None);
+    }
+    let credited = (row.credit_partition >= 0).then_some((row.credit_partition, row.credit_sequence as u64));
+    Ok(Some(Answer { value: message.encode_to_vec(), depends_on: credited.into_iter().collect() }))
+}
+
+fn account(row: records::Account) -> view::Account {
+    view::Account {
+        iban: row.iban,
+        username: row.username,
+        balance: row.balance,
+        reserved: row.reserved,
+        limit: row.limit,
+        sequence: row.sequence,
+        manual: row.a_type == records::Atype::Manual,
+        opened_ms: row.opened,
+    }
+}
+
+fn user(tokens: &Tokens, row: records::User) -> Result<view::User, ProcessError> {
+    let with_token = |iban: String| Ok(view::IbanToken { token: token(tokens, &iban)?, iban });
+    Ok(view::User {
+        username: row.username,
+        password_hash: row.password_hash,
+        ibans: row.ibans.into_iter().map(with_token).collect::<Result<_, ProcessError>>()?,
+    })
+}
+
+fn transaction(row: records::BalanceChanged) -> view::Transaction {
+    view::Transaction {
+        transaction_id: row.transaction_id,
+        iban: row.iban,
+        sequence: row.sequence,
+        new_balance: row.new_balance,
+        changed_by: row.changed_by,
+        from_to: row.from_to,
+        description: row.description,
+        transfer_id: row.transfer_id.map(|id| id.0.to_vec()),
+        time_ms: row.time,
+    }
+}
+
+fn outcome(tokens: &Tokens, row: &records::Outcome) -> Result<view::Outcome, ProcessError> {
+    let state = match row.state {
+        OutcomeState::Pending => view::outcome::State::Pending,
+        OutcomeState::Confirmed => view::outcome::State::Confirmed,
+        OutcomeState::Failed => view::outcome::State::Failed,
+    };
+    let iban = row.iban.clone().unwrap_or_default();
+    Ok(view::Outcome {
+        id: row.id.0.to_vec(),
+        state: state as i32,
+        reason: row.reason.clone().unwrap_or_default(),
+        token: if iban.is_empty() { String::new() } else { token(tokens, &iban)? },
+        iban,
+    })
+}
+
+fn token(tokens: &Tokens, iban: &str) -> Result<String, ProcessError> {
+    let iban = codec::iban(iban).map_err(|error| corrupt(&error.to_string()))?;
+    Ok(tokens.token(&iban).as_str().to_owned())
+}
+
+fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T, ProcessError> {
+    state_store::rows::decode(row).map_err(|error| corrupt(&error.to_string()))
+}
+
+fn corrupt(detail: &str) -> ProcessError {
+    ProcessError::Store(StoreError::Corrupt { what: "row".to_owned(), detail: detail.to_owned() })
+}

@@ -1,0 +1,153 @@
+//! Configuration of the bank's processor: flags over environment over defaults. Secrets come from files only.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bank::{IBAN_DRAWS_MAX, TokenSecret, Tokens};
+
+/// Settings of `processor run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Kafka brokers, host:port, separated by commas.
+    #[arg(long, env = "KONTOR_BOOTSTRAP", default_value = "127.0.0.1:9092")]
+    pub bootstrap: String,
+    /// Base address of the schema registry's Confluent API.
+    #[arg(long, env = "KONTOR_REGISTRY", default_value = "http://127.0.0.1:8081")]
+    pub registry: String,
+    /// The declaration of the topics.
+    #[arg(long, env = "KONTOR_TOPICS", default_value = "topics.yaml")]
+    pub topics: PathBuf,
+    /// Put before every topic name, so that stacks can share a broker.
+    #[arg(long, env = "KONTOR_PREFIX", default_value = "")]
+    pub prefix: String,
+    /// Directory of the local stores; may be deleted while stopped, the topics rebuild it.
+    #[arg(long, env = "KONTOR_STATE_DIR", default_value = "state")]
+    pub state_dir: PathBuf,
+    /// Address of the query service (gRPC).
+    #[arg(long, env = "KONTOR_GRPC_LISTEN", default_value = "127.0.0.1:8190")]
+    pub grpc_listen: SocketAddr,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "KONTOR_HTTP_LISTEN", default_value = "127.0.0.1:8191")]
+    pub http_listen: SocketAddr,
+    /// File with the secrets that make account tokens, one per line: the first signs, all verify.
+    #[arg(long, env = "KONTOR_TOKEN_SECRET_FILE")]
+    pub token_secret_file: PathBuf,
+    /// Token of the company account, 20 digits.
+    #[arg(long, env = "KONTOR_COMPANY_TOKEN", default_value = Tokens::COMPANY_DEFAULT, hide_env_values = true)]
+    pub company_token: String,
+    /// Name of this instance in ownership claims; the default is taken from the listen address.
+    #[arg(long, env = "KONTOR_INSTANCE", default_value = "")]
+    pub instance: String,
+    /// Ibans that an account creation tries; 0 makes every one fail (for tests).
+    #[arg(long, env = "KONTOR_IBAN_DRAWS_MAX", default_value_t = IBAN_DRAWS_MAX)]
+    pub iban_draws_max: u32,
+    /// Hours of record time after which final outcomes leave, and with them the memory of command ids.
+    #[arg(long, env = "KONTOR_OUTCOME_RETENTION_HOURS", default_value_t = 168.0)]
+    pub outcome_retention_hours: f64,
+    /// Records of one transaction.
+    #[arg(long, env = "KONTOR_TRANSACTION_RECORDS_MAX", default_value_t = 5000)]
+    pub transaction_records_max: usize,
+    /// Deadline of one commit in milliseconds; afterwards its outcome is read from the log.
+    #[arg(long, env = "KONTOR_COMMIT_DEADLINE_MS", default_value_t = 5000)]
+    pub commit_deadline_ms: u64,
+    /// Block cache of all stores together, MiB.
+    #[arg(long, env = "KONTOR_BLOCK_CACHE_MIB", default_value_t = 32)]
+    pub block_cache_mib: usize,
+    /// Write buffers of all stores together, MiB.
+    #[arg(long, env = "KONTOR_WRITE_BUFFERS_MIB", default_value_t = 32)]
+    pub write_buffers_mib: usize,
+    /// Records read ahead by each shard, KiB.
+    #[arg(long, env = "KONTOR_PREFETCH_KIB", default_value_t = 4096)]
+    pub prefetch_kib: usize,
+    /// File of further librdkafka settings, `name=value` per line (security and the like).
+    #[arg(long, env = "KONTOR_KAFKA_CONFIG_FILE")]
+    pub kafka_config_file: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// Secrets and tokens.
+    pub fn tokens(&self) -> anyhow::Result<Tokens> {
+        let path = self.token_secret_file.display();
+        let text = std::fs::read_to_string(&self.token_secret_file).with_context(|| {
+            format!(
+                "token secret file {path}; create it with at least {} random bytes in one line",
+                TokenSecret::BYTES_MIN
+            )
+        })?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let secrets = lines
+            .map(TokenSecret::new)
+            .collect::<Result<Vec<_>, _>>()
+            .with_context(|| format!("token secret file {path}"))?;
+        Ok(Tokens::new(secrets, &self.company_token)?)
+    }
+
+    /// Further settings of librdkafka.
+    pub fn kafka_settings(&self) -> anyhow::Result<Vec<(String, String)>> {
+        self.kafka_config_file.as_deref().map_or(Ok(Vec::new()), read_settings)
+    }
+
+    /// Name of the instance.
+    pub fn instance_name(&self) -> String {
+        if self.instance.is_empty() { format!("processor-{}", self.grpc_listen) } else { self.instance.clone() }
+    }
+
+    /// Retention of final outcomes in milliseconds.
+    pub fn outcome_retention_ms(&self) -> anyhow::Result<i64> {
+        let hours = self.outcome_retention_hours;
+        anyhow::ensure!(hours.is_finite() && hours > 0.0, "outcome retention is {hours} hours; give a positive number");
+        Ok((hours * 3_600_000.0) as i64)
+    }
+}
+
+fn read_settings(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("Kafka settings file {}", path.display()))?;
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let (name, value) =
+                line.split_once('=').with_context(|| format!("{}: {line:?} is not name=value", path.display()))?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        })
+        .collect()
+}
+
+/// The settings as a Markdown table, for the docs.
+pub fn markdown<A: clap::Args>() -> String {
+    let command = A::augment_args(clap::Command::new("run"));
+    let mut table = String::from("| Flag | Environment | Default | Meaning |\n|---|---|---|---|\n");
+    for arg in command.get_arguments() {
+        let flag = arg.get_long().unwrap_or_default();
+        let env = arg.get_env().map(|env| env.to_string_lossy().into_owned()).unwrap_or_default();
+        let default: Vec<_> =
+            arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        table.push_str(&format!("| `--{flag}` | `{env}` | `{}` | {help} |\n", default.join(",")));
+    }
+    table.replace("| `` |", "| |")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_in_the_table_with_its_variable() {
+        let table = markdown::<RunArgs>();
+        for line in table.lines().skip(2) {
+            assert!(line.contains("`KONTOR_"), "{line}");
+        }
+        assert!(table.contains("| `--block-cache-mib` | `KONTOR_BLOCK_CACHE_MIB` | `32` |"), "{table}");
+    }
+
+    #[test]
+    fn settings_files_are_read_and_their_faults_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# comment\nsecurity.protocol = ssl\n\n").unwrap();
+        assert_eq!(read_settings(file.path()).unwrap(), [("security.protocol".to_owned(), "ssl".to_owned())]);
+        std::fs::write(file.path(), "nonsense").unwrap();
+        assert!(read_settings(file.path()).unwrap_err().to_string().contains("nonsense"));
+    }
+}

@@ -1,0 +1,165 @@
+//! An instance: its shards, one thread each, and the services around them.
+//!
+//! It refuses to decide what a shard does with its records; it starts shards, ends them, and says how they ended. Here
+//! it owns all shards of the topology; with membership it will own those of the assignment.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use schemas::query::query_server::QueryServer;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SharedClock;
+use crate::log::Log;
+use crate::probe::Probe;
+use crate::query::http;
+use crate::query::service::QueryService;
+use crate::query::view::PartitionView;
+use crate::shard::{Codecs, Exit, Shard, ShardOptions, ShardParts, Stores};
+use crate::topology::Application;
+
+/// Largest message of the query protocol, bytes.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Callers get this long to end after their partitions have left.
+const SERVER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Everything an instance is made of.
+pub struct InstanceParts<L, A> {
+    /// The log.
+    pub log: Arc<L>,
+    /// The logic.
+    pub application: Arc<A>,
+    /// Settings of each shard.
+    pub options: ShardOptions,
+    /// Encoders and schemas.
+    pub codecs: Arc<Codecs>,
+    /// Time.
+    pub clock: SharedClock,
+    /// Stores.
+    pub stores: Arc<dyn Stores>,
+    /// Steps of the commit path are told to it.
+    pub probe: Probe,
+    /// Address of the query service.
+    pub grpc: SocketAddr,
+    /// Address of health and metrics.
+    pub http: SocketAddr,
+    /// Metrics to render.
+    pub metrics: PrometheusHandle,
+}
+
+/// A running instance.
+pub struct Instance {
+    stop: Arc<AtomicBool>,
+    services: CancellationToken,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    exits: mpsc::UnboundedReceiver<(i32, Exit)>,
+    views: Vec<Arc<PartitionView>>,
+    servers: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Instance {
+    /// Starts the services, then all shards at once.
+    pub async fn start<L: Log, A: Application>(parts: InstanceParts<L, A>) -> anyhow::Result<Instance> {
+        let definition = parts.application.definition();
+        let views: Vec<_> = (0..definition.topics.partitions)
+            .map(|partition| Arc::new(PartitionView::new(partition, definition.shard_of(partition))))
+            .collect();
+        let services = CancellationToken::new();
+        let servers = serve(&parts, &views, &services).await?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (sender, exits) = mpsc::unbounded_channel();
+        let mut threads = Vec::new();
+        for id in 0..definition.shards {
+            let mut shard = Shard::new(ShardParts {
+                id,
+                log: Arc::clone(&parts.log),
+                application: Arc::clone(&parts.application),
+                options: parts.options.clone(),
+                codecs: Arc::clone(&parts.codecs),
+                clock: Arc::clone(&parts.clock),
+                stores: Arc::clone(&parts.stores),
+                views: views.clone(),
+                probe: parts.probe.clone(),
+                stop: Arc::clone(&stop),
+            });
+            let sender = sender.clone();
+            let run = move || {
+                let exit = shard.run();
+                // The instance may be gone already.
+                let _ = sender.send((id, exit));
+            };
+            threads.push(std::thread::Builder::new().name(format!("shard-{id}")).spawn(run)?);
+        }
+        Ok(Instance { stop, services, threads, exits, views, servers })
+    }
+
+    /// The next shard that ended, and how. `None` when all have.
+    pub async fn next_exit(&mut self) -> Option<(i32, Exit)> {
+        self.exits.recv().await
+    }
+
+    /// What queries see.
+    pub fn views(&self) -> &[Arc<PartitionView>] {
+        &self.views
+    }
+
+    /// Ends the shards after their transaction, then the services.
+    pub async fn shut_down(self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let threads = self.threads;
+        tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a shard's thread panicked");
+                }
+            }
+        })
+        .await?;
+        self.services.cancel();
+        for server in self.servers {
+            match tokio::time::timeout(SERVER_GRACE, server).await {
+                Ok(ended) => ended??,
+                Err(_) => tracing::info!("callers that still wait are cut off"),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn serve<L: Log, A: Application>(
+    parts: &InstanceParts<L, A>,
+    views: &[Arc<PartitionView>],
+    services: &CancellationToken,
+) -> anyhow::Result<Vec<tokio::task::JoinHandle<anyhow::Result<()>>>> {
+    let bind = |address: SocketAddr, what: &'static str| async move {
+        tokio::net::TcpListener::bind(address)
+            .await
+            .map_err(|error| anyhow::anyhow!("{what} cannot listen on {address}: {error}; choose another address"))
+    };
+    let grpc = bind(parts.grpc, "the query service").await?;
+    let http = bind(parts.http, "health and metrics").await?;
+    let queries = QueryService::new(parts.options.instance.clone(), Arc::clone(&parts.application), views.to_vec());
+    let server = QueryServer::new(queries)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let cancelled = services.clone();
+    let grpc = tokio::spawn(async move {
+        let incoming = tonic::transport::server::TcpIncoming::from(grpc).with_nodelay(Some(true));
+        let ended = async move { cancelled.cancelled().await };
+        let serving =
+            tonic::transport::Server::builder().add_service(server).serve_with_incoming_shutdown(incoming, ended);
+        serving.await.map_err(anyhow::Error::from)
+    });
+    let routes = http::routes(views.to_vec(), parts.metrics.clone());
+    let cancelled = services.clone();
+    let http = tokio::spawn(async move {
+        let serving = warp::serve(routes).incoming(http).graceful(async move { cancelled.cancelled().await });
+        serving.run().await;
+        Ok(())
+    });
+    Ok(vec![grpc, http])
+}

@@ -1,0 +1,150 @@
+//! The log on librdkafka.
+//!
+//! Every setting that matters is set by name with its reason. Clients live and die on threads of their own: dropping
+//! one can block for a second, and never on the thread of a shard.
+
+mod commit;
+mod consumer;
+mod producer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+
+pub use consumer::KafkaConsumer;
+pub use producer::KafkaProducer;
+
+use crate::fault::{self, Fault, LogError};
+use crate::log::{Log, TopicPartition, Topics, Watermarks};
+
+/// Wait for one answer about watermarks.
+const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Settings of all clients of a process.
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    /// `host:port,...`
+    pub bootstrap: String,
+    /// Consumer group under which positions are mirrored.
+    pub group: String,
+    /// Prefix of client ids, for the broker's logs and quotas.
+    pub client_id: String,
+    /// Bytes that one consumer may hold in advance.
+    pub prefetch_bytes: usize,
+    /// Further settings of librdkafka, last word: security and the like.
+    pub extra: Vec<(String, String)>,
+}
+
+/// A cluster.
+pub struct KafkaLog {
+    options: KafkaOptions,
+    topics: Topics,
+    /// Reads uncommitted, so that a high watermark is the end of the log and not the last stable offset.
+    inspector: Arc<BaseConsumer>,
+}
+
+impl KafkaLog {
+    /// Prepares clients; nothing is asked of the broker yet.
+    pub fn new(options: KafkaOptions, topics: Topics) -> Result<KafkaLog, LogError> {
+        let mut config = base(&options, "inspector");
+        config.set("isolation.level", "read_uncommitted");
+        let inspector: BaseConsumer = config.create().map_err(|error| LogError::Refused(format!("client: {error}")))?;
+        Ok(KafkaLog { options, topics, inspector: Arc::new(inspector) })
+    }
+
+    /// Identity of the cluster; `None` when it did not answer in time.
+    pub fn cluster_id(&self, timeout: Duration) -> Option<String> {
+        self.inspector.client().fetch_cluster_id(timeout)
+    }
+}
+
+impl Log for KafkaLog {
+    type Consumer = KafkaConsumer;
+    type Producer = KafkaProducer;
+
+    fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    fn consumer(&self, name: &str) -> Result<KafkaConsumer, LogError> {
+        let mut config = base(&self.options, name);
+        config
+            // Only for mirrored positions; nothing subscribes.
+            .set("group.id", &self.options.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // Records of aborted and open transactions are never seen.
+            .set("isolation.level", "read_committed")
+            // A position that the log no longer holds is a loud stop, never a silent jump.
+            .set("auto.offset.reset", "error")
+            // An end-of-partition event would move the position.
+            .set("enable.partition.eof", "false")
+            // Answer as soon as there is one byte: the broker wakes a waiting fetch when the last stable offset moves,
+            // so a long wait costs no latency and saves idle CPU.
+            .set("fetch.min.bytes", "1")
+            .set("fetch.wait.max.ms", "500")
+            // Defaults of 1000 and 500 ms would show as pauses.
+            .set("fetch.queue.backoff.ms", "10")
+            .set("fetch.error.backoff.ms", "50")
+            .set("queued.max.messages.kbytes", (self.options.prefetch_bytes / 1024).max(1).to_string())
+            // Verified by the store's and the record's own checks; the network's is TCP's.
+            .set("check.crcs", "false");
+        let consumer: BaseConsumer<DefaultConsumerContext> =
+            config.create().map_err(|error| LogError::Refused(format!("client: {error}")))?;
+        Ok(KafkaConsumer::new(consumer, self.topics.clone()))
+    }
+
+    fn producer(&self, transactional_id: &str, deadline: Duration) -> Result<KafkaProducer, Fault> {
+        let mut config = base(&self.options, transactional_id);
+        config
+            .set("transactional.id", transactional_id)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // The commit flushes; waiting for company would only add to the latency.
+            .set("linger.ms", "0")
+            .set("compression.type", "lz4")
+            // Longer than a broker restart: a transaction then survives it. A takeover does not wait for it.
+            .set("transaction.timeout.ms", "60000")
+            // Below the transaction's, or librdkafka refuses.
+            .set("message.timeout.ms", "55000")
+            .set("retry.backoff.ms", "5")
+            .set("retry.backoff.max.ms", "50")
+            .set("queue.buffering.max.messages", "1000000")
+            .set("queue.buffering.max.kbytes", "262144");
+        KafkaProducer::start(&config, &self.topics, deadline)
+    }
+
+    fn watermarks(&self, at: TopicPartition) -> Result<Watermarks, LogError> {
+        let topic = self.topics.name(at.topic);
+        let (low, high) = self
+            .inspector
+            .fetch_watermarks(topic, at.partition, WATERMARK_TIMEOUT)
+            .map_err(|error| fault::of_read(error, topic))?;
+        Ok(Watermarks { low, high })
+    }
+}
+
+fn base(options: &KafkaOptions, name: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &options.bootstrap)
+        .set("client.id", format!("{}-{name}", options.client_id))
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "500")
+        .set("socket.nagle.disable", "true")
+        .set("log.connection.close", "false")
+        .set("allow.auto.create.topics", "false")
+        .set("statistics.interval.ms", "0");
+    for (key, value) in &options.extra {
+        config.set(key, value);
+    }
+    config
+}
+
+/// Drops a client on a thread of its own: its destructor may wait for the broker.
+fn drop_elsewhere<T: Send + 'static>(client: T) {
+    // Without a thread it is dropped here, late but right.
+    let _ = std::thread::Builder::new().name("client-drop".to_owned()).spawn(move || drop(client));
+}

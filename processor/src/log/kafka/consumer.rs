@@ -1,0 +1,120 @@
+//! Reading assigned partitions.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use crate::fault::{self, LogError};
+use crate::log::{LogConsumer, Record, RecordBatch, TopicId, TopicPartition, Topics};
+
+/// One consumer, used by one thread.
+pub struct KafkaConsumer {
+    inner: Option<BaseConsumer>,
+    topics: Topics,
+}
+
+impl KafkaConsumer {
+    pub(super) fn new(inner: BaseConsumer, topics: Topics) -> KafkaConsumer {
+        KafkaConsumer { inner: Some(inner), topics }
+    }
+
+    fn inner(&self) -> Result<&BaseConsumer, LogError> {
+        self.inner.as_ref().ok_or_else(|| LogError::Unavailable("consumer is closed".to_owned()))
+    }
+
+    fn list(&self, offsets: &[(TopicPartition, i64)]) -> Result<TopicPartitionList, LogError> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (at, offset) in offsets {
+            list.add_partition_offset(self.topics.name(at.topic), at.partition, Offset::Offset(*offset))
+                .map_err(|error| LogError::Refused(error.to_string()))?;
+        }
+        Ok(list)
+    }
+}
+
+impl LogConsumer for KafkaConsumer {
+    fn assign(&mut self, partitions: &[(TopicPartition, i64)]) -> Result<(), LogError> {
+        let list = self.list(partitions)?;
+        self.inner()?.assign(&list).map_err(|error| fault::of_read(error, "assignment"))
+    }
+
+    fn poll(
+        &mut self,
+        out: &mut RecordBatch,
+        max_records: usize,
+        max_bytes: usize,
+        timeout: Duration,
+    ) -> Result<(), LogError> {
+        let inner = self.inner.as_ref().ok_or_else(|| LogError::Unavailable("consumer is closed".to_owned()))?;
+        // Most records are of the same topic as the one before.
+        let mut last: Option<TopicId> = None;
+        let mut wait = timeout;
+        while out.len() < max_records && out.bytes() < max_bytes {
+            let message = match inner.poll(wait) {
+                None => return Ok(()),
+                Some(Ok(message)) => message,
+                Some(Err(error)) => return report(error, out),
+            };
+            wait = Duration::ZERO;
+            let topic = match last.filter(|id| self.topics.name(*id) == message.topic()) {
+                Some(id) => id,
+                None => match self.topics.find(message.topic()) {
+                    Some(id) => *last.insert(id),
+                    None => continue,
+                },
+            };
+            out.push(Record {
+                topic,
+                partition: message.partition(),
+                offset: message.offset(),
+                timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+                key: message.key(),
+                value: message.payload(),
+            });
+        }
+        Ok(())
+    }
+
+    fn position(&mut self, at: TopicPartition) -> Result<Option<i64>, LogError> {
+        let topic = self.topics.name(at.topic);
+        let positions = self.inner()?.position().map_err(|error| fault::of_read(error, topic))?;
+        let offset = positions.find_partition(topic, at.partition).map(|element| element.offset());
+        Ok(match offset {
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        })
+    }
+
+    fn mirror(&mut self, positions: &[(TopicPartition, i64)]) {
+        if positions.is_empty() {
+            return;
+        }
+        if let (Ok(list), Ok(inner)) = (self.list(positions), self.inner()) {
+            if let Err(error) = inner.commit(&list, CommitMode::Async) {
+                tracing::debug!(%error, "positions were not mirrored to the group");
+            }
+        }
+    }
+}
+
+impl Drop for KafkaConsumer {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            super::drop_elsewhere(inner);
+        }
+    }
+}
+
+/// Records before an error are kept for the caller; the error comes again with the next poll if it lasts.
+fn report(error: KafkaError, out: &RecordBatch) -> Result<(), LogError> {
+    let lost = matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+    );
+    if !lost && !out.is_empty() {
+        return Ok(());
+    }
+    Err(fault::of_read(error, "input"))
+}

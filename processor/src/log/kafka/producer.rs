@@ -1,0 +1,114 @@
+//! One transactional producer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::util::Timeout;
+use rdkafka::{ClientConfig, ClientContext, Message};
+
+use crate::fault::{self, Fault};
+use crate::log::{LogProducer, OutRecord, TopicPartition, Topics};
+
+/// Highest acknowledged offset by topic and partition, -1 before the first. Written by the client's thread.
+struct Delivered {
+    partitions: usize,
+    offsets: Vec<AtomicI64>,
+}
+
+impl Delivered {
+    fn slot(&self, at: TopicPartition) -> usize {
+        usize::from(at.topic.0) * self.partitions + at.partition.max(0) as usize
+    }
+}
+
+struct DeliveryContext(Arc<Delivered>);
+
+impl ClientContext for DeliveryContext {}
+
+impl ProducerContext for DeliveryContext {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
+        // A failed delivery fails the commit; here only acknowledged offsets count.
+        if let Ok(message) = result {
+            if let Some(offset) = self.0.offsets.get(slot) {
+                offset.fetch_max(message.offset(), Ordering::AcqRel);
+            }
+        }
+    }
+}
+
+/// See the module. Polled by a thread of the client library, without which an abort would hang.
+pub struct KafkaProducer {
+    inner: Option<ThreadedProducer<DeliveryContext>>,
+    delivered: Arc<Delivered>,
+    topics: Topics,
+}
+
+impl KafkaProducer {
+    /// Creates and initialises: blocks until the broker has ended the earlier owner's transaction.
+    pub(super) fn start(config: &ClientConfig, topics: &Topics, deadline: Duration) -> Result<KafkaProducer, Fault> {
+        let partitions = topics.partitions.max(1) as usize;
+        let offsets = (0..topics.len() * partitions).map(|_| AtomicI64::new(-1)).collect();
+        let delivered = Arc::new(Delivered { partitions, offsets });
+        let inner = ThreadedProducer::from_config_and_context(config, DeliveryContext(Arc::clone(&delivered)))
+            .map_err(|error| Fault::Discard(error.to_string()))?;
+        let producer = KafkaProducer { inner: Some(inner), delivered, topics: topics.clone() };
+        match producer.inner()?.init_transactions(deadline) {
+            Ok(()) => Ok(producer),
+            Err(error) => Err(Fault::Retry(format!("init: {error}"))),
+        }
+    }
+
+    fn inner(&self) -> Result<&ThreadedProducer<DeliveryContext>, Fault> {
+        self.inner.as_ref().ok_or_else(|| Fault::Discard("producer is closed".to_owned()))
+    }
+}
+
+impl LogProducer for KafkaProducer {
+    fn begin(&mut self) -> Result<(), Fault> {
+        self.inner()?.begin_transaction().map_err(fault::of_transaction)
+    }
+
+    fn send(&mut self, record: OutRecord<'_>) -> Result<(), Fault> {
+        let at = TopicPartition { topic: record.topic, partition: record.partition };
+        let mut message: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(self.topics.name(record.topic), self.delivered.slot(at))
+                .partition(record.partition);
+        message.key = record.key;
+        message.payload = record.value;
+        if !record.headers.is_empty() {
+            let headers = record
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+            message = message.headers(headers);
+        }
+        self.inner()?.send(message).map_err(|(error, _)| fault::of_send(error))
+    }
+
+    fn commit(&mut self, deadline: Duration) -> Result<(), Fault> {
+        super::commit::commit_transaction(self.inner()?.client(), deadline)
+    }
+
+    fn abort(&mut self, deadline: Duration) -> Result<(), Fault> {
+        self.inner()?.abort_transaction(Timeout::After(deadline)).map_err(fault::of_transaction)
+    }
+
+    fn last_offset(&self, at: TopicPartition) -> Option<i64> {
+        let offset = self.delivered.offsets.get(self.delivered.slot(at))?.load(Ordering::Acquire);
+        (offset >= 0).then_some(offset)
+    }
+}
+
+impl Drop for KafkaProducer {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            super::drop_elsewhere(inner);
+        }
+    }
+}

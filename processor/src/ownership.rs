@@ -1,0 +1,231 @@
+//! How a shard becomes the owner of its partitions, and how it finds out that it is not any more.
+//!
+//! Order matters: initialise the producer (this ends the earlier owner's open transaction and fences it), only then ask
+//! for the high watermark, restore up to it, and claim the shard in the first transaction. Without the claim a fenced
+//! owner that simply initialises again would steal the shard back, for ever.
+
+use std::sync::Arc;
+
+use state_store::StoreError;
+
+use crate::context::TaskContext;
+use crate::fault::{Fault, LogError};
+use crate::history::HistoryLoader;
+use crate::log::{Log, TopicPartition};
+use crate::query::view::Life;
+use crate::restore;
+use crate::shard::{Interrupt, Owned, Shard, interrupt_of, interrupt_of_store};
+use crate::task::{OWNER_PREFIX, OWNER_TABLE, Task};
+use crate::topology::Application;
+use crate::transaction::Transaction;
+use schemas::records;
+
+/// Row key of the claim of a shard; its changelog key as well.
+fn claim_key(shard: i32) -> Vec<u8> {
+    format!("{OWNER_PREFIX}{shard}").into_bytes()
+}
+
+impl<L: Log, A: Application> Shard<L, A> {
+    /// Becomes the owner: afterwards commands run.
+    pub fn own(&mut self) -> Result<(), Interrupt> {
+        let began = self.parts.clock.monotonic();
+        if self.parts.stop.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Interrupt::Shutdown);
+        }
+        self.blocked.clear();
+        let definition = self.parts.application.definition();
+        let transactional_id = format!("{}.{}.{}", definition.application, definition.layout, self.parts.id);
+        let producer = match self.parts.log.producer(&transactional_id, self.parts.options.init_deadline) {
+            Ok(producer) => producer,
+            Err(Fault::Retry(reason)) => return Err(Interrupt::Retake(reason)),
+            Err(fault) => return Err(Interrupt::Retake(format!("init of {transactional_id}: {fault}"))),
+        };
+        let initialised = self.parts.clock.monotonic();
+        self.open_tasks()?;
+        let report = self.catch_up()?;
+        let restored = self.parts.clock.monotonic();
+        let transaction = Transaction::new(producer, Arc::clone(&self.parts.clock), self.parts.options.commit_deadline);
+        self.owned = Some(Owned { transaction, history: None });
+        self.find_first_positions()?;
+        self.claim()?;
+        self.assign_inputs()?;
+        let history = HistoryLoader::start(&self.parts, &self.tasks)?;
+        if let Some(owned) = &mut self.owned {
+            owned.history = history;
+        }
+        self.resume_life();
+        tracing::info!(
+            shard = self.parts.id,
+            restored_records = report.records,
+            init_ms = initialised.saturating_sub(began).as_millis() as u64,
+            restore_ms = restored.saturating_sub(initialised).as_millis() as u64,
+            total_ms = self.parts.clock.monotonic().saturating_sub(began).as_millis() as u64,
+            "running"
+        );
+        Ok(())
+    }
+
+    /// After a fence: catches up with what is committed and reads who claims the shard. `Some`: another.
+    pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
+        self.open_tasks()?;
+        self.catch_up()?;
+        let Some(claim) = self.current_claim()? else { return Ok(None) };
+        let options = &self.parts.options;
+        let ours = claim.instance == options.instance && claim.incarnation == options.incarnation;
+        Ok((!ours).then(|| format!("{} (incarnation {})", claim.instance, claim.incarnation)))
+    }
+
+    /// Removes the store of a partition that cannot be trusted. The second time in one life is an error: a disk that
+    /// keeps lying must be looked at.
+    pub(crate) fn wipe(&mut self, partition: i32, reason: &str) -> Result<(), String> {
+        tracing::error!(partition, reason, "store cannot be trusted: wiping it, the changelog restores it");
+        metrics::counter!("kontor_store_wipes_total").increment(1);
+        if self.wiped.contains(&partition) {
+            return Err(format!("the store of partition {partition} went bad twice ({reason}): check the disk"));
+        }
+        self.wiped.push(partition);
+        self.set_life(|_| Life::Restoring);
+        // Stores are closed when the last reader lets go; queries hold them for one call.
+        self.tasks.clear();
+        let mut tries = 0;
+        loop {
+            match self.parts.stores.wipe(partition) {
+                Ok(()) => return Ok(()),
+                Err(error) if tries >= 50 => {
+                    return Err(format!("the store of partition {partition} cannot be removed: {error}"));
+                }
+                Err(_) => tries += 1,
+            }
+            self.parts.clock.pause(self.parts.options.retry_pause / 10);
+        }
+    }
+
+    /// The claim of state, or `None` when the shard was never owned.
+    fn current_claim(&self) -> Result<Option<records::Owner>, Interrupt> {
+        let Some(task) = self.tasks.first() else { return Ok(None) };
+        let key = claim_key(self.parts.id);
+        let row = task.store.get(OWNER_TABLE, &key).map_err(|error| interrupt_of_store(task.partition, error))?;
+        let decoded = row.map(|row| state_store::rows::decode(&row)).transpose();
+        decoded.map_err(|error| Interrupt::Corrupt { partition: task.partition, reason: error.to_string() })
+    }
+
+    /// State of another layout is not ours to go on with: its shards have other producers.
+    fn check_layout(&self) -> Result<(), Interrupt> {
+        let definition = self.definition();
+        match self.current_claim()? {
+            Some(claim) if (claim.layout, claim.shards) != (definition.layout, definition.shards) => {
+                Err(Interrupt::Stop(format!(
+                    "the state was written by layout {} with {} shards, configured is layout {} with {}; restore `layout` \
+                     and `shards` in topics.yaml",
+                    claim.layout, claim.shards, definition.layout, definition.shards
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn open_tasks(&mut self) -> Result<(), Interrupt> {
+        if !self.tasks.is_empty() {
+            return Ok(());
+        }
+        let partitions = self.definition().partitions_of(self.parts.id);
+        for partition in partitions {
+            let view = Arc::clone(&self.parts.views[partition as usize]);
+            let opened = self
+                .parts
+                .stores
+                .open(partition)
+                .and_then(|store| Task::new(partition, store, view, self.parts.application.definition()));
+            match opened {
+                Ok(task) => self.tasks.push(task),
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    return Err(Interrupt::Corrupt { partition, reason: error.to_string() });
+                }
+                // Written under another secret or layout: an operator's doing, and theirs to undo.
+                Err(error @ StoreError::WrongStore { what: "secret check" | "layout" | "number of shards", .. }) => {
+                    self.tasks.clear();
+                    return Err(Interrupt::Stop(format!("store of partition {partition}: {error}")));
+                }
+                // Of another cluster or application: its rows are worth nothing here.
+                Err(error @ StoreError::WrongStore { .. }) => {
+                    return Err(Interrupt::Corrupt { partition, reason: error.to_string() });
+                }
+                Err(error) => {
+                    self.tasks.clear();
+                    return Err(Interrupt::Retake(format!("store of partition {partition}: {error}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn catch_up(&mut self) -> Result<restore::Report, Interrupt> {
+        if self.consumer.is_none() {
+            let name = format!("shard-{}", self.parts.id);
+            let consumer = self.parts.log.consumer(&name).map_err(|error| Interrupt::Retake(error.to_string()))?;
+            self.consumer = Some(consumer);
+        }
+        let Some(consumer) = &mut self.consumer else {
+            return Err(Interrupt::Retake("no consumer".to_owned()));
+        };
+        restore::catch_up(&self.parts, consumer, &mut self.tasks)
+    }
+
+    /// A partition of an input without a position is read from where it begins.
+    fn find_first_positions(&mut self) -> Result<(), Interrupt> {
+        let definition = self.parts.application.definition();
+        for task in &mut self.tasks {
+            for (index, input) in definition.inputs.iter().enumerate() {
+                if task.committed.next_offset[index] >= 0 {
+                    continue;
+                }
+                let at = TopicPartition { topic: input.topic, partition: task.partition };
+                let low = self.parts.log.watermarks(at).map_err(retake)?.low;
+                task.committed.next_offset[index] = low;
+                task.staged.next_offset[index] = low;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first transaction: the claim, and the rows that exist from the start.
+    fn claim(&mut self) -> Result<(), Interrupt> {
+        self.check_layout()?;
+        let definition = self.parts.application.definition();
+        let claim = records::Owner {
+            instance: self.parts.options.instance.clone(),
+            incarnation: self.parts.options.incarnation.clone(),
+            epoch: 0,
+            layout: definition.layout,
+            shards: definition.shards,
+        };
+        let (partitions, key) = (definition.topics.partitions, claim_key(self.parts.id));
+        for (index, task) in self.tasks.iter_mut().enumerate() {
+            let partition = task.partition;
+            let mut context = TaskContext::new(task, &mut self.outbox, partitions);
+            let opened = self
+                .parts
+                .application
+                .open(&mut context)
+                .and_then(|()| if index == 0 { context.put(OWNER_TABLE, &key, &claim) } else { Ok(()) });
+            opened.map_err(|error| Interrupt::Stop(format!("partition {partition}: {error}")))?;
+            task.touched = context_has_effects(task);
+        }
+        self.commit_staged()
+    }
+}
+
+/// The claim touches the first task; the others only when the application opened rows there.
+fn context_has_effects(task: &Task) -> bool {
+    task.overlay.bytes() > 0
+}
+
+fn retake(error: LogError) -> Interrupt {
+    Interrupt::Retake(error.to_string())
+}
+
+impl From<Fault> for Interrupt {
+    fn from(fault: Fault) -> Interrupt {
+        interrupt_of(fault)
+    }
+}

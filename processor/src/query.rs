@@ -1,0 +1,6 @@
+//! The query side of an instance: committed rows over gRPC, health and metrics over HTTP.
+
+pub mod http;
+pub mod service;
+pub mod view;
+mod watch;

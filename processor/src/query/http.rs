@@ -1,0 +1,55 @@
+//! Health and metrics for operators.
+//!
+//! `/livez` says that the process turns, and depends on nothing else: a restore must not get it killed. `/readyz` says
+//! that the commands of all its partitions run; how far the history is, it tells beside.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+use warp::http::StatusCode;
+use warp::{Filter, Reply};
+
+use super::view::{Life, PartitionView};
+
+/// Routes `/livez`, `/readyz`, `/metrics`.
+pub fn routes(
+    views: Vec<Arc<PartitionView>>,
+    metrics: PrometheusHandle,
+) -> impl Filter<Extract = (impl Reply,), Error = warp::Rejection> + Clone {
+    let alive = warp::path!("livez").map(|| warp::reply::json(&json!({ "alive": true })));
+    let ready = warp::path!("readyz").map(move || {
+        let (ready, body) = readiness(&views);
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        warp::reply::with_status(warp::reply::json(&body), status)
+    });
+    let metrics = warp::path!("metrics")
+        .map(move || warp::reply::with_header(metrics.render(), "content-type", "text/plain; version=0.0.4"));
+    warp::get().and(alive.or(ready).or(metrics))
+}
+
+/// Whether every partition runs, and the state of each. A partition that another instance owns is not ours to be ready.
+pub fn readiness(views: &[Arc<PartitionView>]) -> (bool, Value) {
+    let partitions: Vec<Value> = views.iter().map(|view| describe(view)).collect();
+    let ready = views.iter().all(|view| view.is_running());
+    (ready, json!({ "ready": ready, "partitions": partitions }))
+}
+
+fn describe(view: &PartitionView) -> Value {
+    let life = view.life();
+    let reason = match &life {
+        Life::Waiting(_, reason) | Life::Stopped(reason) => Some(reason.as_str()),
+        _ => None,
+    };
+    json!({
+        "partition": view.partition,
+        "shard": view.shard,
+        "state": life.name(),
+        "reason": reason,
+        "commit_sequence": *view.committed().borrow(),
+        "changelog_remaining": view.changelog_remaining.load(Ordering::Relaxed),
+        "history_complete": view.is_history_complete(),
+        "history_remaining": view.history_remaining.load(Ordering::Relaxed),
+    })
+}

@@ -1,0 +1,258 @@
+//! The gRPC service of an instance: committed rows of the partitions that it owns.
+//!
+//! Every answer comes from one snapshot and names the commit that it is of. It refuses to answer for partitions that
+//! are not running here, to read beyond limits, and to wait without a deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::query::query_server::Query;
+use schemas::query::{
+    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, PartitionStatus, ScanRequest, ScanResponse,
+    StatusRequest, StatusResponse, Token, WatchRequest, WatchResponse,
+};
+use state_store::{ScanRange, Snapshot, Store, StoreError, TableId};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::query::view::{Life, PartitionView};
+use crate::query::watch;
+use crate::topology::{Application, ProcessError};
+
+const KEYS_MAX: usize = 1000;
+/// Rows read on the async thread itself.
+const KEYS_INLINE: usize = 8;
+const LIMIT_MAX: u32 = 1000;
+const WAIT_MS_MAX: u32 = 60_000;
+/// Responses of one watch that wait for the network.
+const WATCH_BUFFER: usize = 64;
+
+/// See the module. Cheap to clone.
+pub struct QueryService<A> {
+    instance: String,
+    application: Arc<A>,
+    views: Vec<Arc<PartitionView>>,
+}
+
+impl<A> Clone for QueryService<A> {
+    fn clone(&self) -> Self {
+        QueryService {
+            instance: self.instance.clone(),
+            application: Arc::clone(&self.application),
+            views: self.views.clone(),
+        }
+    }
+}
+
+impl<A: Application> QueryService<A> {
+    /// Answers from these views.
+    pub fn new(instance: String, application: Arc<A>, views: Vec<Arc<PartitionView>>) -> QueryService<A> {
+        QueryService { instance, application, views }
+    }
+
+    fn view(&self, partition: i32) -> Result<&Arc<PartitionView>, Status> {
+        let view = usize::try_from(partition).ok().and_then(|index| self.views.get(index));
+        view.ok_or_else(|| Status::invalid_argument(format!("there is no partition {partition}")))
+    }
+
+    /// The store of a partition whose answers are fresh.
+    fn store(view: &PartitionView) -> Result<Arc<dyn Store>, Status> {
+        let partition = view.partition;
+        match view.life() {
+            Life::Running(store) => Ok(store),
+            Life::Stopped(reason) => {
+                Err(Status::failed_precondition(format!("partition {partition} is not served here: {reason}")))
+            }
+            Life::Waiting(_, reason) => Err(Status::unavailable(format!("partition {partition} waits: {reason}"))),
+            life => Err(Status::unavailable(format!("partition {partition} is {}", life.name()))),
+        }
+    }
+
+    fn table(&self, name: &str) -> Result<TableId, Status> {
+        self.application
+            .definition()
+            .table_id(name)
+            .ok_or_else(|| Status::invalid_argument(format!("there is no table {name:?}")))
+    }
+
+    fn entry(&self, snapshot: &dyn Snapshot, table: TableId, key: &[u8], row: &[u8]) -> Result<Entry, Status> {
+        let lookup = |table: TableId, key: &[u8]| snapshot.get(table, key);
+        let value = self.application.present(table, key, row, &lookup).map_err(of_process)?;
+        Ok(Entry { key: key.to_vec(), value, deleted: false })
+    }
+
+    fn status_of(view: &PartitionView) -> PartitionStatus {
+        let life = view.life();
+        let reason = match &life {
+            Life::Waiting(_, reason) | Life::Stopped(reason) => reason.clone(),
+            _ => String::new(),
+        };
+        PartitionStatus {
+            partition: view.partition,
+            shard: view.shard,
+            state: life.name().to_owned(),
+            commit_sequence: *view.committed().borrow(),
+            changelog_remaining: view.changelog_remaining.load(std::sync::atomic::Ordering::Relaxed),
+            history_remaining: view.history_remaining.load(std::sync::atomic::Ordering::Relaxed),
+            reason,
+        }
+    }
+}
+
+/// Waits until the partition has applied what the tokens name.
+async fn wait_for_tokens(view: &PartitionView, tokens: &[Token], timeout_ms: u32) -> Result<(), Status> {
+    let wanted =
+        tokens.iter().filter(|token| token.partition == view.partition).map(|token| token.commit_sequence).max();
+    let Some(wanted) = wanted else { return Ok(()) };
+    let mut committed = view.committed();
+    let timeout = Duration::from_millis(u64::from(timeout_ms.min(WAIT_MS_MAX)));
+    let reached = tokio::time::timeout(timeout, committed.wait_for(|sequence| *sequence >= wanted)).await;
+    match reached {
+        Ok(Ok(_)) => Ok(()),
+        _ => {
+            let have = *view.committed().borrow();
+            Err(Status::deadline_exceeded(format!(
+                "STALE partition {}: have commit {have}, want {wanted}",
+                view.partition
+            )))
+        }
+    }
+}
+
+/// Runs a read of the store away from the async threads.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(read).await.map_err(|error| Status::internal(format!("read failed: {error}")))?
+}
+
+pub(super) fn of_store(error: StoreError) -> Status {
+    match error {
+        // The shard finds it too with its next read, and restores.
+        StoreError::Corrupt { .. } => Status::data_loss(error.to_string()),
+        error => Status::unavailable(error.to_string()),
+    }
+}
+
+pub(super) fn of_process(error: ProcessError) -> Status {
+    match error {
+        ProcessError::Store(error) => of_store(error),
+        error => Status::internal(error.to_string()),
+    }
+}
+
+#[tonic::async_trait]
+impl<A: Application> Query for QueryService<A> {
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let request = request.into_inner();
+        if request.keys.len() > KEYS_MAX {
+            return Err(Status::invalid_argument(format!("at most {KEYS_MAX} keys in one call")));
+        }
+        let view = Arc::clone(self.view(request.partition)?);
+        let table = self.table(&request.table)?;
+        wait_for_tokens(&view, &request.tokens, request.timeout_ms).await?;
+        let store = Self::store(&view)?;
+        let few = request.keys.len() <= KEYS_INLINE;
+        let service = self.clone();
+        let read = move || {
+            let snapshot = store.snapshot().map_err(of_store)?;
+            let mut entries = Vec::with_capacity(request.keys.len());
+            for key in &request.keys {
+                if let Some(row) = snapshot.get(table, key).map_err(of_store)? {
+                    entries.push(service.entry(&*snapshot, table, key, &row)?);
+                }
+            }
+            Ok(GetResponse { entries, token: Some(token_of(&*snapshot, request.partition)?) })
+        };
+        // A few rows are read in less time than another thread takes to wake.
+        let answer = if few { read() } else { blocking(read).await };
+        answer.map(Response::new)
+    }
+
+    async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
+        let request = request.into_inner();
+        if request.limit == 0 || request.limit > LIMIT_MAX {
+            return Err(Status::invalid_argument(format!("limit is 1 to {LIMIT_MAX}")));
+        }
+        let view = Arc::clone(self.view(request.partition)?);
+        let table = self.table(&request.table)?;
+        wait_for_tokens(&view, &request.tokens, request.timeout_ms).await?;
+        let store = Self::store(&view)?;
+        let service = self.clone();
+        blocking(move || {
+            let mut range = ScanRange::prefix(request.prefix).limit(request.limit as usize);
+            if !request.after.is_empty() {
+                range = range.after(request.after);
+            }
+            if request.reverse {
+                range = range.reverse();
+            }
+            let snapshot = store.snapshot().map_err(of_store)?;
+            let page = snapshot.scan(table, &range).map_err(of_store)?;
+            let entries = page.rows.iter().map(|(key, row)| service.entry(&*snapshot, table, key, row));
+            let entries = entries.collect::<Result<Vec<_>, _>>()?;
+            Ok(ScanResponse { entries, more: page.more, token: Some(token_of(&*snapshot, request.partition)?) })
+        })
+        .await
+        .map(Response::new)
+    }
+
+    async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<AwaitResponse>, Status> {
+        let request = request.into_inner();
+        let view = Arc::clone(self.view(request.partition)?);
+        let table = self.table(&request.table)?;
+        let waiter = view.wait_for(table, &request.key);
+        let deadline =
+            tokio::time::Instant::now() + Duration::from_millis(u64::from(request.timeout_ms.min(WAIT_MS_MAX)));
+        loop {
+            // Registered before the row is read: a change between the two wakes us.
+            let changed = waiter.notify.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let store = Self::store(&view)?;
+            let (row, token) = {
+                let snapshot = store.snapshot().map_err(of_store)?;
+                (snapshot.get(table, &request.key).map_err(of_store)?, token_of(&*snapshot, request.partition)?)
+            };
+            let answer = match row {
+                Some(row) => self.application.answer(table, &row, &request.context).map_err(of_process)?,
+                None => None,
+            };
+            if let Some(answer) = answer {
+                let others = answer.depends_on.iter();
+                let others =
+                    others.map(|(partition, sequence)| Token { partition: *partition, commit_sequence: *sequence });
+                let tokens = std::iter::once(token).chain(others).collect();
+                return Ok(Response::new(AwaitResponse { value: Some(answer.value), tokens }));
+            }
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return Ok(Response::new(AwaitResponse { value: None, tokens: vec![token] }));
+            }
+        }
+    }
+
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let view = Arc::clone(self.view(request.partition)?);
+        let table = self.table(&request.table)?;
+        Self::store(&view)?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(WATCH_BUFFER);
+        let watch = watch::Watch { application: Arc::clone(&self.application), view, table, request };
+        tokio::spawn(watch.run(sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(StatusResponse {
+            instance: self.instance.clone(),
+            partitions: self.views.iter().map(|view| Self::status_of(view)).collect(),
+            partition_count: self.views.len() as i32,
+        }))
+    }
+}
+
+/// The commit that a snapshot is of.
+pub(super) fn token_of(snapshot: &dyn Snapshot, partition: i32) -> Result<Token, Status> {
+    let commit_sequence = snapshot.progress().map_err(of_store)?.commit_sequence;
+    Ok(Token { partition, commit_sequence })
+}

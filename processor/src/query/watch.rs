@@ -1,0 +1,152 @@
+//! One watch: the rows that exist, then those of every later commit, without gap or duplicate.
+//!
+//! The order makes it so: listen to commits first, then take a snapshot, send what it holds, then every commit that is
+//! later than the snapshot. A watcher that falls too far behind is told so and starts again with its last key.
+
+use std::sync::Arc;
+
+use schemas::query::{Entry, Token, WatchRequest, WatchResponse};
+use state_store::{ScanRange, Store, TableId};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::Sender;
+use tonic::Status;
+
+use super::service::{of_process, of_store, token_of};
+use super::view::{Changes, Life, PartitionView};
+use crate::topology::Application;
+
+/// Rows of one response.
+const PAGE: usize = 500;
+
+pub(super) struct Watch<A> {
+    pub application: Arc<A>,
+    pub view: Arc<PartitionView>,
+    pub table: TableId,
+    pub request: WatchRequest,
+}
+
+/// What was sent before the changes.
+struct Existing {
+    /// Commits after this one are sent as changes.
+    from: u64,
+    /// With a cursor: keys up to this one were sent.
+    last_key: Option<Vec<u8>>,
+}
+
+type Responses = Sender<Result<WatchResponse, Status>>;
+
+impl<A: Application> Watch<A> {
+    /// Runs until the caller leaves, the partition leaves, or the watcher fell behind.
+    pub async fn run(self, responses: Responses) {
+        if let Err(status) = self.follow(&responses).await {
+            // A caller that left needs no reason.
+            let _ = responses.send(Err(status)).await;
+        }
+    }
+
+    async fn follow(&self, responses: &Responses) -> Result<(), Status> {
+        let mut changes = self.view.changes();
+        let Existing { from, last_key } = self.send_existing(responses).await?;
+        loop {
+            let commit = tokio::select! {
+                commit = changes.recv() => commit,
+                () = responses.closed() => return Ok(()),
+            };
+            if let Life::Stopped(reason) = self.view.life() {
+                return Err(Status::failed_precondition(reason));
+            }
+            match commit {
+                Ok(commit) if commit.commit_sequence <= from => {}
+                Ok(commit) => {
+                    if let Some(response) = self.response_of(&commit, last_key.as_deref())? {
+                        if responses.send(Ok(response)).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    return Err(Status::out_of_range(format!(
+                        "fell {missed} commits behind; resume after the last key"
+                    )));
+                }
+                Err(RecvError::Closed) => return Err(Status::unavailable("the partition left")),
+            }
+        }
+    }
+
+    /// Sends the rows that exist, page by page.
+    ///
+    /// Each page is of its own snapshot. So everything after the first one's commit is sent again as changes: a row
+    /// that changed behind the pages is not missed. Where keys only rise (a watch with a cursor) rows of later pages
+    /// are told from new ones by the last key.
+    async fn send_existing(&self, responses: &Responses) -> Result<Existing, Status> {
+        let Life::Running(store) = self.view.life() else {
+            return Err(Status::unavailable("the partition is not running here"));
+        };
+        let mut after = self.request.after.clone();
+        let wanted = after.is_some() || self.request.snapshot;
+        let mut from = None;
+        loop {
+            let (response, more) = if wanted { self.page(&*store, after.as_deref())? } else { self.nothing(&*store)? };
+            let sequence = response.token.as_ref().map_or(0, |token| token.commit_sequence);
+            let from = *from.get_or_insert(sequence);
+            after = response.entries.last().map(|entry| entry.key.clone()).or(after);
+            if responses.send(Ok(response)).await.is_err() {
+                return Err(Status::cancelled("the watcher left"));
+            }
+            if !more {
+                let last_key = after.filter(|_| self.request.after.is_some());
+                return Ok(Existing { from, last_key });
+            }
+        }
+    }
+
+    fn page(&self, store: &dyn Store, after: Option<&[u8]>) -> Result<(WatchResponse, bool), Status> {
+        let snapshot = store.snapshot().map_err(of_store)?;
+        let mut range = ScanRange::prefix(self.request.prefix.clone()).limit(PAGE);
+        if let Some(after) = after {
+            range = range.after(after);
+        }
+        let page = snapshot.scan(self.table, &range).map_err(of_store)?;
+        let lookup = |table: TableId, key: &[u8]| snapshot.get(table, key);
+        let mut entries = Vec::with_capacity(page.rows.len());
+        for (key, row) in page.rows {
+            let value = self.application.present(self.table, &key, &row, &lookup).map_err(of_process)?;
+            entries.push(Entry { key, value, deleted: false });
+        }
+        let token = Some(token_of(&*snapshot, self.view.partition)?);
+        Ok((WatchResponse { entries, token, live: !page.more }, page.more))
+    }
+
+    fn nothing(&self, store: &dyn Store) -> Result<(WatchResponse, bool), Status> {
+        let snapshot = store.snapshot().map_err(of_store)?;
+        let token = Some(token_of(&*snapshot, self.view.partition)?);
+        Ok((WatchResponse { entries: Vec::new(), token, live: true }, false))
+    }
+
+    fn response_of(&self, commit: &Changes, last_key: Option<&[u8]>) -> Result<Option<WatchResponse>, Status> {
+        let mine = |key: &[u8]| key.starts_with(&self.request.prefix) && last_key.is_none_or(|last| key > last);
+        let mut entries = Vec::new();
+        for change in commit.rows.iter().filter(|change| change.table == self.table && mine(&change.key)) {
+            let value = match &change.row {
+                Some(row) => self.present(change.key.as_slice(), row)?,
+                None => Vec::new(),
+            };
+            entries.push(Entry { key: change.key.clone(), value, deleted: change.row.is_none() });
+        }
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        let token = Token { partition: self.view.partition, commit_sequence: commit.commit_sequence };
+        Ok(Some(WatchResponse { entries, token: Some(token), live: true }))
+    }
+
+    fn present(&self, key: &[u8], row: &[u8]) -> Result<Vec<u8>, Status> {
+        let (Life::Running(store) | Life::Waiting(store, _)) = self.view.life() else {
+            return Err(Status::unavailable("the partition left"));
+        };
+        let lookup = |table: TableId, key: &[u8]| store.get(table, key);
+        self.application.present(self.table, key, row, &lookup).map_err(of_process)
+    }
+}

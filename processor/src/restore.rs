@@ -1,0 +1,225 @@
+//! Brings the stores of a shard to the end of their changelog.
+//!
+//! The story: ask for the high watermark (after the init, so nothing of an earlier owner can come behind it), read
+//! read_committed from where each store stands until the reader has passed that watermark, apply as it comes, and check
+//! that the standing is a transaction's edge. Never "last record + 1" (markers and aborted records take offsets), never
+//! the last stable offset (an open transaction would hide records below the watermark).
+//!
+//! Odd cases: a store ahead of the log or older than its beginning is not this log's: wiped once, restored whole.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use schemas::{AvroRecord, Lookup, records};
+
+use crate::log::{Log, LogConsumer, Record, RecordBatch, TopicPartition};
+use crate::query::view::Life;
+use crate::shard::{Interrupt, ShardParts, interrupt_of_store};
+use crate::task::{OWNER_PREFIX, OWNER_TABLE, POSITION_KEY, Standing, Task, stage_rows};
+use crate::topology::{Application, Definition, FormatError};
+
+/// Records of one poll.
+const POLL_RECORDS: usize = 20_000;
+/// Bytes of one poll.
+const POLL_BYTES: usize = 8 << 20;
+/// Staged bytes after which a store is written.
+const WRITE_BYTES: usize = 4 << 20;
+/// Wait of one poll, and between two looks for a schema.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a restore did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// Changelog records applied.
+    pub records: u64,
+}
+
+/// Applies the changelog of every task up to the high watermark of now.
+pub(crate) fn catch_up<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    consumer: &mut L::Consumer,
+    tasks: &mut [Task],
+) -> Result<Report, Interrupt> {
+    let definition = parts.application.definition();
+    let mut targets = Vec::new();
+    for task in tasks.iter_mut() {
+        task.discard_staged();
+        if let Some(target) = target_of(parts, task)? {
+            task.view.set_life(Life::Restoring);
+            targets.push(target);
+        } else {
+            task.view.restored(task.committed.commit_sequence);
+        }
+    }
+    let mut report = Report::default();
+    if targets.is_empty() {
+        return Ok(report);
+    }
+    let starts: Vec<_> =
+        targets.iter().map(|target| (target.at, tasks[target.task(definition)].committed.changelog_offset)).collect();
+    consumer.assign(&starts).map_err(|error| Interrupt::Retake(error.to_string()))?;
+    let mut polled = RecordBatch::default();
+    while !targets.is_empty() {
+        if parts.stop.load(Ordering::Relaxed) {
+            return Err(Interrupt::Shutdown);
+        }
+        polled.clear();
+        consumer
+            .poll(&mut polled, POLL_RECORDS, POLL_BYTES, PAUSE)
+            .map_err(|error| Interrupt::Retake(error.to_string()))?;
+        for record in polled.iter() {
+            let task = &mut tasks[(record.partition / definition.shards) as usize];
+            apply_record(parts, task, &record)?;
+            if task.overlay.bytes() > WRITE_BYTES {
+                write(parts, task)?;
+            }
+        }
+        report.records += polled.len() as u64;
+        metrics::counter!("kontor_restore_records_total").increment(polled.len() as u64);
+        let mut reached = Vec::new();
+        targets.retain(|target| {
+            let position = consumer.position(target.at).ok().flatten();
+            let task = &tasks[target.task(definition)];
+            let passed = position.unwrap_or(0).max(task.staged.changelog_offset);
+            task.view.changelog_remaining.store((target.high - passed).max(0), Ordering::Relaxed);
+            let done = passed >= target.high;
+            if done {
+                reached.push((target.task(definition), passed));
+            }
+            !done
+        });
+        for (index, passed) in reached {
+            let task = &mut tasks[index];
+            task.staged.changelog_offset = passed;
+            write(parts, task)?;
+            task.view.changelog_remaining.store(0, Ordering::Relaxed);
+            task.view.restored(task.committed.commit_sequence);
+        }
+    }
+    Ok(report)
+}
+
+struct Target {
+    at: TopicPartition,
+    high: i64,
+}
+
+impl Target {
+    fn task(&self, definition: &Definition) -> usize {
+        (self.at.partition / definition.shards) as usize
+    }
+}
+
+/// The watermark to reach, or `None` when the store is there already.
+fn target_of<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) -> Result<Option<Target>, Interrupt> {
+    let at = TopicPartition { topic: parts.application.definition().changelog, partition: task.partition };
+    let log = parts.log.watermarks(at).map_err(|error| Interrupt::Retake(error.to_string()))?;
+    let stands = task.committed.changelog_offset;
+    let foreign = |reason: String| Interrupt::Corrupt { partition: task.partition, reason };
+    if stands > log.high {
+        return Err(foreign(format!("the store stands at {stands}, the changelog ends at {}", log.high)));
+    }
+    if stands == 0 && log.low > 0 {
+        task.committed.changelog_offset = log.low;
+        task.staged.changelog_offset = log.low;
+    } else if stands < log.low {
+        return Err(foreign(format!("the store stands at {stands}, the changelog begins at {}", log.low)));
+    }
+    Ok((task.committed.changelog_offset < log.high).then_some(Target { at, high: log.high }))
+}
+
+fn apply_record<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    task: &mut Task,
+    record: &Record<'_>,
+) -> Result<(), Interrupt> {
+    let bad = |reason: String| {
+        let topic = parts.application.definition().topics.name(record.topic);
+        Interrupt::Stop(format!("{topic}-{} offset {}: {reason}", record.partition, record.offset))
+    };
+    let key = record.key.ok_or_else(|| bad("a changelog record without a key".to_owned()))?;
+    loop {
+        match fold(parts, task, key, record.value) {
+            Ok(()) => break,
+            Err(FormatError::Bad(reason)) => return Err(bad(reason)),
+            Err(FormatError::Wait(id)) => {
+                if parts.stop.load(Ordering::Relaxed) {
+                    return Err(Interrupt::Shutdown);
+                }
+                if let Lookup::Absent(reason) = parts.codecs.schemas.writer(id) {
+                    return Err(bad(format!("schema {id}: {reason}")));
+                }
+                parts.clock.pause(PAUSE);
+            }
+        }
+    }
+    task.staged.changelog_offset = record.offset + 1;
+    Ok(())
+}
+
+/// Folds one changelog record into the overlay or the standing of the task.
+fn fold<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    task: &mut Task,
+    key: &[u8],
+    value: Option<&[u8]>,
+) -> Result<(), FormatError> {
+    let definition = parts.application.definition();
+    if key == POSITION_KEY {
+        let record: records::Position = decode(parts, value.ok_or_else(|| bad("a position without a value"))?)?;
+        task.staged.follow(&record, definition);
+        return Ok(());
+    }
+    if key.starts_with(OWNER_PREFIX.as_bytes()) {
+        let record: records::Owner = decode(parts, value.ok_or_else(|| bad("a claim without a value"))?)?;
+        let mut row = Vec::new();
+        state_store::rows::encode(&record, &mut row).map_err(|error| FormatError::Bad(error.to_string()))?;
+        task.overlay.put(OWNER_TABLE, key, &row);
+        return Ok(());
+    }
+    let split = key.iter().position(|byte| *byte == b'/').ok_or_else(|| bad("a key without a table"))?;
+    let (name, text) = (&key[..split], &key[split + 1..]);
+    let table = definition.tables.iter().find(|table| table.name.as_bytes() == name);
+    let table = table.ok_or_else(|| FormatError::Bad(format!("unknown table {}", String::from_utf8_lossy(name))))?;
+    let local = table.format.local_key(text)?;
+    match value {
+        None => task.overlay.delete(table.id, &local),
+        Some(value) => {
+            let mut row = Vec::with_capacity(value.len());
+            table.format.read_changelog(value, &mut row)?;
+            task.overlay.put(table.id, &local, &row);
+        }
+    }
+    Ok(())
+}
+
+fn bad(reason: &str) -> FormatError {
+    FormatError::Bad(reason.to_owned())
+}
+
+fn decode<L, A, T: AvroRecord>(parts: &ShardParts<L, A>, value: &[u8]) -> Result<T, FormatError> {
+    decode_with(&parts.codecs.schemas, value)
+}
+
+/// Decodes a framed record with its writer's schema, if that is known.
+pub fn decode_with<T: AvroRecord>(schemas: &schemas::SchemaCache, value: &[u8]) -> Result<T, FormatError> {
+    let (id, datum) = schemas::unframe(value).map_err(|error| FormatError::Bad(error.to_string()))?;
+    match schemas.writer(id) {
+        Lookup::Known(writer) => writer.decode(datum).map_err(|error| FormatError::Bad(error.to_string())),
+        Lookup::Pending => Err(FormatError::Wait(id)),
+        Lookup::Absent(reason) => Err(FormatError::Bad(reason)),
+    }
+}
+
+/// Writes what was folded, with the standing, in one batch.
+fn write<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) -> Result<(), Interrupt> {
+    let definition = parts.application.definition();
+    let mut batch = state_store::Batch::default();
+    let failed = |error| interrupt_of_store(task.partition, error);
+    stage_rows(&task.overlay, task.store.as_ref(), definition, &mut batch).map_err(failed)?;
+    let progress = Standing::to_progress(&task.staged, definition, Default::default(), parts.clock.wall_ms());
+    task.store.load(batch, &progress).map_err(failed)?;
+    task.committed.clone_from(&task.staged);
+    task.discard_staged();
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! `processor run`: puts the instance together, and takes it down on a signal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use processor::clock::SystemClock;
+use processor::instance::{Instance, InstanceParts};
+use processor::log::kafka::{KafkaLog, KafkaOptions};
+use processor::probe::Probe;
+use processor::shard::{Codecs, Exit, ShardOptions};
+use processor::stores::DiskStores;
+use processor::topology::Application;
+use schemas::topics::Topology;
+use schemas::{CacheConfig, SchemaCache};
+use state_store::{Budget, Identity};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::bank_app::{self, Bank, BankOptions};
+use crate::config::RunArgs;
+
+/// The broker has this long to answer at start.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs until a signal.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
+    let tokens = args.tokens()?;
+    let check = tokens.check_value().0.to_vec();
+    std::fs::create_dir_all(&args.state_dir)
+        .with_context(|| format!("state directory {}", args.state_dir.display()))?;
+    let topology = Topology::load(&args.topics)?.with_prefix(&args.prefix);
+    let schemas = resolve_schemas(&args, &topology).await?;
+    crate::verify::topics(&args, &topology).await?;
+    let options = BankOptions {
+        config: bank::Config { tokens, iban_draws_max: args.iban_draws_max },
+        outcome_retention_ms: args.outcome_retention_ms()?,
+    };
+    let application = bank_app::build(&topology, &schemas, options)?;
+    let log = connect(&args, &application).await?;
+    let cluster_id = log.1;
+    let identity = Identity {
+        application: application.definition().application.clone(),
+        cluster_id,
+        layout: topology.layout,
+        shards: topology.shards,
+        partition: 0,
+        prefix: args.prefix.clone(),
+        check,
+    };
+    let parts = parts(&args, log.0, application, schemas, identity, metrics)?;
+    let (grpc, http) = (parts.grpc, parts.http);
+    let mut instance = Instance::start(parts).await?;
+    tracing::info!(%grpc, %http, partitions = topology.partitions, shards = topology.shards, "started");
+    wait_for_end(&mut instance).await?;
+    tracing::info!("draining");
+    instance.shut_down().await
+}
+
+async fn resolve_schemas(args: &RunArgs, topology: &Topology) -> anyhow::Result<SchemaCache> {
+    let file = Some(args.state_dir.join("schemas.json"));
+    let schemas = SchemaCache::start(CacheConfig { registry_url: args.registry.clone(), file })?;
+    let (cache, topology) = (schemas.clone(), topology.clone());
+    tokio::task::spawn_blocking(move || cache.resolve(&topology)).await??;
+    Ok(schemas)
+}
+
+async fn connect(args: &RunArgs, application: &Arc<Bank>) -> anyhow::Result<(Arc<KafkaLog>, String)> {
+    let definition = application.definition();
+    let options = KafkaOptions {
+        bootstrap: args.bootstrap.clone(),
+        group: definition.application.clone(),
+        client_id: args.instance_name(),
+        prefetch_bytes: args.prefetch_kib << 10,
+        extra: args.kafka_settings()?,
+    };
+    let (topics, bootstrap) = (definition.topics.clone(), args.bootstrap.clone());
+    tokio::task::spawn_blocking(move || {
+        let log = KafkaLog::new(options, topics)?;
+        let cluster_id = log
+            .cluster_id(BROKER_TIMEOUT)
+            .with_context(|| format!("no Kafka broker answers at {bootstrap}; start it or set KONTOR_BOOTSTRAP"))?;
+        Ok((Arc::new(log), cluster_id))
+    })
+    .await?
+}
+
+fn parts(
+    args: &RunArgs,
+    log: Arc<KafkaLog>,
+    application: Arc<Bank>,
+    schemas: SchemaCache,
+    identity: Identity,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+) -> anyhow::Result<InstanceParts<KafkaLog, Bank>> {
+    let encoders = application.encoders();
+    let codecs = Codecs { position: encoders.position, owner: encoders.owner, schemas };
+    let budget = Budget::new(args.block_cache_mib << 20, args.write_buffers_mib << 20);
+    Ok(InstanceParts {
+        log,
+        options: ShardOptions {
+            instance: args.instance_name(),
+            incarnation: incarnation(),
+            records_max: args.transaction_records_max.max(1),
+            commit_deadline: Duration::from_millis(args.commit_deadline_ms),
+            ..ShardOptions::default()
+        },
+        codecs: Arc::new(codecs),
+        clock: SystemClock::shared(),
+        stores: Arc::new(DiskStores::new(args.state_dir.clone(), identity, budget)),
+        probe: probe()?,
+        grpc: args.grpc_listen,
+        http: args.http_listen,
+        metrics,
+        application,
+    })
+}
+
+/// Tells this life of the process from every other.
+#[expect(clippy::disallowed_methods, reason = "drawn once at start, decides nothing about data")]
+fn incarnation() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+#[cfg(feature = "crash-points")]
+fn probe() -> anyhow::Result<Probe> {
+    processor::probe::from_environment()
+}
+
+#[cfg(not(feature = "crash-points"))]
+#[expect(clippy::unnecessary_wraps, reason = "same shape with crash points")]
+fn probe() -> anyhow::Result<Probe> {
+    Ok(Probe::none())
+}
+
+/// Returns at the first signal; the second ends the process at once.
+async fn wait_for_end(instance: &mut Instance) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut shards_left = true;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            exit = instance.next_exit(), if shards_left => match exit {
+                Some((shard, Exit::NotOwner(other))) => {
+                    tracing::warn!(shard, other, "fenced: another instance owns this shard now; its task is dropped");
+                }
+                Some((shard, Exit::Stopped(reason))) => tracing::error!(shard, reason, "stopped; needs an operator"),
+                Some((_, Exit::Shutdown)) => {}
+                None => shards_left = false,
+            },
+        }
+    }
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(130);
+    });
+    Ok(())
+}

@@ -1,0 +1,474 @@
+//! A shard: the tasks {p | p mod S = s}, one thread, one consumer, one transactional producer.
+//!
+//! ```text
+//!  own() ──► step() ──► step() ──► …            poll, stage, commit, apply, release
+//!    ▲          │
+//!    │          ├─ discard / corrupt store ──► own() again: init, restore, claim
+//!    └──────────┤
+//!               ├─ fenced ──► read the claim: ours ──► own(), another's ──► stop and say so
+//!               └─ shutdown, or a record that must not be lost ──► stop
+//! ```
+//! The thread is synchronous and knows no tokio. It decides nothing about records (that is the application), knows no
+//! bytes of the store (state-store) and no error codes (fault.rs).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use schemas::{Encoder, SchemaCache, records};
+use state_store::{Store, StoreError};
+
+use crate::clock::SharedClock;
+use crate::fault::{Fault, LogError};
+use crate::history::HistoryLoader;
+use crate::log::{Log, LogConsumer, RecordBatch, TopicPartition};
+use crate::outbox::Outbox;
+use crate::policy::CommitPolicy;
+use crate::probe::{Probe, Step};
+use crate::query::view::{Life, PartitionView};
+use crate::stage::Blocked;
+use crate::task::Task;
+use crate::topology::{Application, Definition};
+use crate::transaction::Transaction;
+
+/// Opens the stores of an instance.
+pub trait Stores: Send + Sync + 'static {
+    /// The store of a partition, new or as it was left.
+    fn open(&self, partition: i32) -> Result<Arc<dyn Store>, StoreError>;
+    /// Removes it.
+    fn wipe(&self, partition: i32) -> Result<(), StoreError>;
+}
+
+/// Settings of a shard. Times are deadlines, sizes are bounds.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Name of the instance, in the claim.
+    pub instance: String,
+    /// This life of the instance, in the claim.
+    pub incarnation: String,
+    /// Records of one transaction.
+    pub records_max: usize,
+    /// Bytes polled for one transaction.
+    pub poll_bytes_max: usize,
+    /// Bytes of staged rows and records that end a transaction early.
+    pub staged_bytes_max: usize,
+    /// Wait for a first record; also how late a shutdown is seen.
+    pub idle_poll: Duration,
+    /// Of one commit; afterwards the producer is discarded.
+    pub commit_deadline: Duration,
+    /// Of the initialisation of a producer.
+    pub init_deadline: Duration,
+    /// Between two attempts after a fault of the broker.
+    pub retry_pause: Duration,
+    /// Between two mirrors of the positions to the consumer group.
+    pub mirror_interval: Duration,
+}
+
+impl Default for ShardOptions {
+    fn default() -> ShardOptions {
+        ShardOptions {
+            instance: "processor".to_owned(),
+            incarnation: String::new(),
+            records_max: 5000,
+            poll_bytes_max: 4 << 20,
+            staged_bytes_max: 16 << 20,
+            idle_poll: Duration::from_millis(100),
+            commit_deadline: Duration::from_secs(5),
+            init_deadline: Duration::from_secs(30),
+            retry_pause: Duration::from_millis(250),
+            mirror_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Encoders of the engine's own records, and the schemas of everybody's.
+pub struct Codecs {
+    /// Of Position records.
+    pub position: Encoder<records::Position>,
+    /// Of ownership claims.
+    pub owner: Encoder<records::Owner>,
+    /// Writer schemas by id.
+    pub schemas: SchemaCache,
+}
+
+/// Everything a shard needs from its instance.
+pub struct ShardParts<L, A> {
+    /// Number of the shard.
+    pub id: i32,
+    /// The log.
+    pub log: Arc<L>,
+    /// The logic.
+    pub application: Arc<A>,
+    /// Settings.
+    pub options: ShardOptions,
+    /// Encoders and schemas.
+    pub codecs: Arc<Codecs>,
+    /// Time.
+    pub clock: SharedClock,
+    /// Stores.
+    pub stores: Arc<dyn Stores>,
+    /// What queries see, by partition of the whole topology.
+    pub views: Vec<Arc<PartitionView>>,
+    /// Steps of the commit path are told to it.
+    pub probe: Probe,
+    /// Set to end the shard.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Why a shard cannot simply go on.
+#[derive(Debug)]
+pub enum Interrupt {
+    /// It was asked to end.
+    Shutdown,
+    /// Another producer has initialised its transactional id.
+    Fenced(String),
+    /// Unknown outcome or broken client: initialise again.
+    Retake(String),
+    /// A store cannot be trusted: wipe it, restore it.
+    Corrupt {
+        /// Whose.
+        partition: i32,
+        /// What was seen.
+        reason: String,
+    },
+    /// Going on would lose or make data.
+    Stop(String),
+}
+
+/// How a shard ended.
+#[derive(Debug)]
+pub enum Exit {
+    /// It was asked to.
+    Shutdown,
+    /// Another instance owns it.
+    NotOwner(String),
+    /// It cannot go on without an operator.
+    Stopped(String),
+}
+
+/// What a shard holds only while it owns its partitions.
+pub(crate) struct Owned<L: Log> {
+    pub transaction: Transaction<L::Producer>,
+    pub history: Option<HistoryLoader>,
+}
+
+/// See the module.
+pub struct Shard<L: Log, A: Application> {
+    pub(crate) parts: ShardParts<L, A>,
+    pub(crate) consumer: Option<L::Consumer>,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) owned: Option<Owned<L>>,
+    pub(crate) blocked: Vec<Blocked>,
+    pub(crate) outbox: Outbox,
+    pub(crate) polled: RecordBatch,
+    policy: CommitPolicy,
+    mirrored_at: Duration,
+    waiting: bool,
+    checked_at: Duration,
+    /// Partitions whose store was wiped in this life: a second time is a stop, not a loop.
+    pub(crate) wiped: Vec<i32>,
+}
+
+impl<L: Log, A: Application> Shard<L, A> {
+    /// A shard that owns nothing yet.
+    pub fn new(parts: ShardParts<L, A>) -> Shard<L, A> {
+        Shard {
+            parts,
+            consumer: None,
+            tasks: Vec::new(),
+            owned: None,
+            blocked: Vec::new(),
+            outbox: Outbox::default(),
+            polled: RecordBatch::default(),
+            policy: CommitPolicy::default(),
+            mirrored_at: Duration::ZERO,
+            waiting: false,
+            checked_at: Duration::ZERO,
+            wiped: Vec::new(),
+        }
+    }
+
+    /// The thread: owns and steps until something ends it.
+    pub fn run(&mut self) -> Exit {
+        loop {
+            let interrupt = match self.own() {
+                Ok(()) => self.serve(),
+                Err(interrupt) => interrupt,
+            };
+            if let Some(exit) = self.recover(interrupt) {
+                self.leave(&exit);
+                return exit;
+            }
+        }
+    }
+
+    fn serve(&mut self) -> Interrupt {
+        loop {
+            if let Err(interrupt) = self.step() {
+                return interrupt;
+            }
+        }
+    }
+
+    /// Decides how to go on after an interrupt; `Some` ends the shard.
+    pub fn recover(&mut self, interrupt: Interrupt) -> Option<Exit> {
+        self.disown();
+        let shard = self.parts.id;
+        match interrupt {
+            Interrupt::Shutdown => return Some(Exit::Shutdown),
+            Interrupt::Stop(reason) => return Some(Exit::Stopped(reason)),
+            Interrupt::Fenced(reason) => {
+                tracing::warn!(shard, reason, "fenced; reading the claim");
+                metrics::counter!("kontor_transactions_total", "outcome" => "fenced").increment(1);
+                match self.read_claim() {
+                    Ok(Some(other)) => return Some(Exit::NotOwner(other)),
+                    Ok(None) => tracing::info!(shard, "the claim is still ours; initialising again"),
+                    Err(Interrupt::Shutdown) => return Some(Exit::Shutdown),
+                    Err(interrupt) => {
+                        tracing::warn!(shard, ?interrupt, "the claim could not be read; initialising again")
+                    }
+                }
+            }
+            Interrupt::Retake(reason) => {
+                tracing::warn!(shard, reason, "initialising again");
+                metrics::counter!("kontor_transactions_total", "outcome" => "discarded").increment(1);
+                self.set_life(|task| Life::Waiting(Arc::clone(&task.store), reason.clone()));
+                self.parts.clock.pause(self.parts.options.retry_pause);
+            }
+            Interrupt::Corrupt { partition, reason } => {
+                if let Err(reason) = self.wipe(partition, &reason) {
+                    return Some(Exit::Stopped(reason));
+                }
+            }
+        }
+        None
+    }
+
+    /// One round: wait for records, run them. Returns when the input was drained or a transaction committed.
+    pub fn step(&mut self) -> Result<(), Interrupt> {
+        if self.parts.stop.load(Ordering::Relaxed) {
+            return Err(Interrupt::Shutdown);
+        }
+        self.retry_blocked()?;
+        self.polled.clear();
+        self.poll(self.parts.options.idle_poll)?;
+        if self.polled.is_empty() {
+            self.idle();
+            return Ok(());
+        }
+        let hold = self.policy.hold(self.polled.len(), self.parts.options.records_max);
+        if !hold.is_zero() {
+            self.parts.clock.pause(hold);
+            self.poll(Duration::ZERO)?;
+        }
+        // A crash here loses nothing: what was polled is polled again from the committed position.
+        self.parts.probe.reached(Step::AfterPoll);
+        let polled = std::mem::take(&mut self.polled);
+        let outcome = self.run_records(&polled);
+        self.polled = polled;
+        outcome?;
+        self.mirror_positions();
+        Ok(())
+    }
+
+    /// Commits what is staged: THE commit path. Each step says what a crash there leaves behind.
+    pub(crate) fn commit_staged(&mut self) -> Result<(), Interrupt> {
+        self.stage_outputs()?;
+        // Nothing but memory so far: a crash here leaves no trace.
+        self.parts.probe.reached(Step::AfterStage);
+
+        let Some(owned) = &mut self.owned else {
+            return Err(Interrupt::Retake("nothing is owned".to_owned()));
+        };
+        // Events first, then the changelog with the Position as its last record: who sees the Position sees all.
+        // A crash inside leaves an open transaction, invisible to read_committed readers; the next init aborts it. If
+        // the commit had reached the broker, the next owner finds the Position in the changelog.
+        let cost = owned.transaction.commit(&self.outbox, &self.parts.probe).map_err(interrupt_of)?;
+        // A crash here, or in the batch: the log has it, the store does not; the restore applies the changelog's tail.
+        self.parts.probe.reached(Step::AfterCommit);
+
+        let applied = self.apply_committed()?;
+        // Rows, positions and sequence are in the store: a crash here loses only answers that nobody got; their
+        // callers ask again by id.
+        for (partition, rows) in applied {
+            let view = &self.parts.views[partition as usize];
+            let task = &self.tasks[self.task_index(partition)];
+            let definition = self.parts.application.definition();
+            view.publish(task.committed.commit_sequence, rows, |table| {
+                definition.table(table).is_some_and(|declared| declared.awaited)
+            });
+        }
+        self.parts.probe.reached(Step::AfterReply);
+        self.policy.committed(self.parts.clock.monotonic(), cost);
+        metrics::counter!("kontor_transactions_total", "outcome" => "committed").increment(1);
+        metrics::counter!("kontor_records_produced_total").increment(self.outbox.len() as u64);
+        metrics::histogram!("kontor_commit_duration_seconds").record(cost.as_secs_f64());
+        self.outbox.clear();
+        Ok(())
+    }
+
+    fn apply_committed(&mut self) -> Result<Vec<(i32, Vec<crate::query::view::RowChange>)>, Interrupt> {
+        let Some(owned) = &self.owned else { return Ok(Vec::new()) };
+        let definition = self.parts.application.definition();
+        let written_at_ms = self.parts.clock.wall_ms();
+        let mut applied = Vec::new();
+        for task in self.tasks.iter_mut().filter(|task| task.touched) {
+            let partition = task.partition;
+            let last = |topic| owned.transaction.last_offset(TopicPartition { topic, partition });
+            let Some(position) = last(definition.changelog) else {
+                return Err(Interrupt::Retake(format!(
+                    "no offset was reported for the position of partition {partition}"
+                )));
+            };
+            let event_offset: BTreeMap<String, i64> = definition
+                .events
+                .iter()
+                .filter(|events| {
+                    owned.history.as_ref().is_none_or(|history| history.is_complete(events.topic, partition))
+                })
+                .filter_map(|events| Some((definition.topics.name(events.topic).to_owned(), last(events.topic)? + 1)))
+                .collect();
+            let rows = task
+                .apply(definition, position + 1, event_offset, written_at_ms)
+                .map_err(|error| interrupt_of_store(partition, error))?;
+            applied.push((partition, rows));
+            self.parts.probe.reached(Step::AfterBatch);
+        }
+        Ok(applied)
+    }
+
+    fn poll(&mut self, timeout: Duration) -> Result<(), Interrupt> {
+        let Some(consumer) = &mut self.consumer else {
+            return Err(Interrupt::Retake("no consumer".to_owned()));
+        };
+        let options = &self.parts.options;
+        let room = options.records_max.saturating_sub(self.polled.len());
+        match consumer.poll(&mut self.polled, room, options.poll_bytes_max, timeout) {
+            Ok(()) => Ok(()),
+            Err(LogError::Unavailable(reason)) => {
+                // The client library reconnects by itself; committed rows may be read meanwhile, and are called old.
+                if !self.waiting {
+                    tracing::warn!(shard = self.parts.id, reason, "broker is not available");
+                    self.waiting = true;
+                    self.set_life(|task| Life::Waiting(Arc::clone(&task.store), reason.clone()));
+                }
+                Ok(())
+            }
+            Err(LogError::Refused(reason)) => Err(Interrupt::Retake(reason)),
+            Err(lost @ LogError::OffsetLost { .. }) => Err(Interrupt::Stop(format!(
+                "{lost}; records were deleted before they were processed. Restore the topic, or set the position by hand"
+            ))),
+        }
+    }
+
+    fn idle(&mut self) {
+        if self.waiting {
+            let now = self.parts.clock.monotonic();
+            if now.saturating_sub(self.checked_at) >= self.parts.options.retry_pause {
+                self.checked_at = now;
+                let topic = self.parts.application.definition().changelog;
+                let at = self.tasks.first().map(|task| TopicPartition { topic, partition: task.partition });
+                if at.is_some_and(|at| self.parts.log.watermarks(at).is_ok()) {
+                    self.resume_life();
+                }
+            }
+        }
+        self.mirror_positions();
+    }
+
+    /// Says that commands run (again).
+    pub(crate) fn resume_life(&mut self) {
+        self.waiting = false;
+        self.set_life(|task| Life::Running(Arc::clone(&task.store)));
+    }
+
+    pub(crate) fn set_life(&self, life: impl Fn(&Task) -> Life) {
+        for task in &self.tasks {
+            task.view.set_life(life(task));
+        }
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    fn mirror_positions(&mut self) {
+        let now = self.parts.clock.monotonic();
+        if now.saturating_sub(self.mirrored_at) < self.parts.options.mirror_interval {
+            return;
+        }
+        self.mirrored_at = now;
+        let positions = self.input_positions();
+        if let Some(consumer) = &mut self.consumer {
+            consumer.mirror(&positions);
+        }
+    }
+
+    pub(crate) fn input_positions(&self) -> Vec<(TopicPartition, i64)> {
+        let inputs = &self.parts.application.definition().inputs;
+        let of_task = |task: &Task| {
+            let partition = task.partition;
+            let offsets = inputs.iter().zip(task.committed.next_offset.clone());
+            offsets
+                .filter(|(_, offset)| *offset >= 0)
+                .map(move |(input, offset)| (TopicPartition { topic: input.topic, partition }, offset))
+                .collect::<Vec<_>>()
+        };
+        self.tasks.iter().flat_map(of_task).collect()
+    }
+
+    pub(crate) fn definition(&self) -> &Definition {
+        self.parts.application.definition()
+    }
+
+    /// Partitions of a shard are s, s + S, s + 2S, …: the index among its tasks needs no search.
+    pub(crate) fn task_index(&self, partition: i32) -> usize {
+        (partition / self.definition().shards) as usize
+    }
+
+    fn disown(&mut self) {
+        self.owned = None;
+        self.outbox.clear();
+        for task in &mut self.tasks {
+            task.discard_staged();
+        }
+    }
+
+    fn leave(&mut self, exit: &Exit) {
+        let positions = self.input_positions();
+        if let Some(consumer) = &mut self.consumer {
+            consumer.mirror(&positions);
+        }
+        self.consumer = None;
+        let reason = match exit {
+            Exit::Shutdown => "shut down".to_owned(),
+            Exit::NotOwner(other) => format!("owned by {other}"),
+            Exit::Stopped(reason) => reason.clone(),
+        };
+        for partition in self.definition().partitions_of(self.parts.id) {
+            self.parts.views[partition as usize].set_life(Life::Stopped(reason.clone()));
+        }
+        for task in self.tasks.drain(..) {
+            if let Err(error) = task.store.flush() {
+                tracing::warn!(partition = task.partition, %error, "store was not flushed; the changelog has what is missing");
+            }
+        }
+    }
+}
+
+pub(crate) fn interrupt_of(fault: Fault) -> Interrupt {
+    match fault {
+        Fault::Fenced(reason) => Interrupt::Fenced(reason),
+        // After a certain abort the same producer could go on; taking the one way that is always right keeps the
+        // number of states small, and aborts are rare.
+        Fault::Abort(reason) | Fault::Retry(reason) | Fault::Discard(reason) => Interrupt::Retake(reason),
+    }
+}
+
+pub(crate) fn interrupt_of_store(partition: i32, error: StoreError) -> Interrupt {
+    match error {
+        StoreError::Corrupt { .. } => Interrupt::Corrupt { partition, reason: error.to_string() },
+        error => Interrupt::Retake(format!("store of partition {partition}: {error}")),
+    }
+}

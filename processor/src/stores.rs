@@ -1,0 +1,41 @@
+//! The stores of an instance on its local disk: one directory per partition.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use state_store::{Budget, Identity, Store, StoreError};
+
+use crate::shard::Stores;
+
+/// Directories below one state directory, one memory budget for all.
+pub struct DiskStores {
+    directory: PathBuf,
+    identity: Identity,
+    budget: Budget,
+}
+
+impl DiskStores {
+    /// `identity`: of partition 0; the partition is filled in.
+    pub fn new(directory: PathBuf, identity: Identity, budget: Budget) -> DiskStores {
+        DiskStores { directory, identity, budget }
+    }
+
+    /// Directory of one partition below a state directory.
+    pub fn path(directory: &Path, partition: i32) -> PathBuf {
+        directory.join(format!("partition-{partition}"))
+    }
+}
+
+impl Stores for DiskStores {
+    fn open(&self, partition: i32) -> Result<Arc<dyn Store>, StoreError> {
+        let identity = Identity { partition, ..self.identity.clone() };
+        let opened = state_store::open(DiskStores::path(&self.directory, partition), &identity, &self.budget)?;
+        Ok(Arc::new(opened.into_store()))
+    }
+
+    fn wipe(&self, partition: i32) -> Result<(), StoreError> {
+        let path = DiskStores::path(&self.directory, partition);
+        state_store::wipe(&path)
+            .map_err(|error| StoreError::Io { what: format!("removing {}", path.display()), detail: error.to_string() })
+    }
+}
