@@ -3,6 +3,8 @@
 //! Encoding always uses this build's own schema. Decoding uses the schema of the writer, whatever version that was;
 //! differences to ours are levelled by serde (missing fields have defaults, unknown ones are dropped).
 
+mod skip;
+
 use std::marker::PhantomData;
 use std::sync::Once;
 
@@ -128,7 +130,11 @@ impl Writer {
             _ => return Err("not the schema of a record".to_owned()),
         };
         let schema: &'static Schema = Box::leak(Box::new(schema));
-        let reader = GenericDatumReader::builder(schema)
+        let reading: &'static Schema = match skip::skippable(&full_name, schema_json) {
+            Some(flattened) => Box::leak(Box::new(flattened)),
+            None => schema,
+        };
+        let reader = GenericDatumReader::builder(reading)
             .human_readable(false)
             .build()
             .map_err(|error| format!("schema of {full_name} does not resolve: {error}"))?;

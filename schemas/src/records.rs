@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::uuid::Uuid;
-pub use kind::{AvroRecord, RecordType, record_type};
 use kind::avro_records;
+pub use kind::{AvroRecord, RecordType, record_type};
 
 /// How an account is used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]

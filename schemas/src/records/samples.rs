@@ -14,7 +14,12 @@ fn text(text: &str) -> String {
 }
 
 pub(crate) fn confirm_account_creation() -> ConfirmAccountCreation {
-    ConfirmAccountCreation { id: ID, username: text("anna-björk"), a_type: Atype::Auto, password_hash: Some(text(HASH)) }
+    ConfirmAccountCreation {
+        id: ID,
+        username: text("anna-björk"),
+        a_type: Atype::Auto,
+        password_hash: Some(text(HASH)),
+    }
 }
 
 pub(crate) fn account_creation_confirmed() -> AccountCreationConfirmed {

@@ -95,6 +95,19 @@ impl SchemaCache {
         Ok(Self { shared, requests })
     }
 
+    /// A cache that knows these schemas, as (id, schema in JSON), and asks nobody: any other id stays
+    /// [`Lookup::Pending`]. For tests and simulations. An error says which text is no schema of a record.
+    pub fn fixed(schemas: &[(u32, &str)]) -> Result<Self, String> {
+        let shared = Arc::new(Shared::new(CacheConfig { registry_url: String::new(), file: None }));
+        for (id, schema_json) in schemas {
+            let writer = Writer::leak(*id, schema_json).map_err(|why| format!("schema {id} is {why}"))?;
+            shared.state.write().known.insert(*id, writer);
+        }
+        // Nobody listens at the other end, so questions go nowhere.
+        let (requests, _) = mpsc::unbounded_channel();
+        Ok(Self { shared, requests })
+    }
+
     /// What `id` means, from memory. Never blocks on the registry.
     pub fn writer(&self, id: u32) -> Lookup {
         if let Some(found) = self.shared.state.read().lookup(id) {

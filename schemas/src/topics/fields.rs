@@ -59,7 +59,9 @@ impl Fields {
                     .as_i64()
                     .and_then(|number| i32::try_from(number).ok())
                     .filter(|number| (1..=most).contains(number))
-                    .ok_or_else(|| bad(&path, format!("must be a whole number from 1 to {most}, found {}", kind(&value))))
+                    .ok_or_else(|| {
+                        bad(&path, format!("must be a whole number from 1 to {most}, found {}", kind(&value)))
+                    })
             })
             .transpose()
     }
@@ -121,7 +123,10 @@ pub(super) fn kind(value: &Value) -> String {
 }
 
 pub(super) fn bad(path: &str, what: impl Into<String>) -> TopologyError {
-    TopologyError::Invalid { path: if path.is_empty() { "the file".to_owned() } else { path.to_owned() }, what: what.into() }
+    TopologyError::Invalid {
+        path: if path.is_empty() { "the file".to_owned() } else { path.to_owned() },
+        what: what.into(),
+    }
 }
 
 fn join(path: &str, key: &str) -> String {

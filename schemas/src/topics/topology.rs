@@ -117,9 +117,9 @@ impl Topology {
 
     /// Every record of every topic: what a registry must know.
     pub fn subjects(&self) -> impl Iterator<Item = (&TopicSpec, &'static RecordType, String)> {
-        self.topics.iter().flat_map(|topic| {
-            topic.records.iter().map(move |record| (topic, *record, topic.subject(record.full_name)))
-        })
+        self.topics
+            .iter()
+            .flat_map(|topic| topic.records.iter().map(move |record| (topic, *record, topic.subject(record.full_name))))
     }
 
     /// Whether a topic must never be deleted: of the cluster itself (`_` first), of another prefix, or protected.

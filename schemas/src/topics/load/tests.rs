@@ -78,7 +78,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("replication: 3\n", "replication: 2.5\n", "replication: must be a whole number from 1 to 100, found 2.5"),
     ("replication: 3\n", "replicaton: 3\n", "replicaton: unknown key, did you mean replication?"),
     ("    internal: true\n", "    intern: true\n", "topics.transfers.intern: unknown key"),
-    ("    internal: true\n", "    internal: maybe\n", "topics.transfers.internal: must be true or false, found \"maybe\""),
+    (
+        "    internal: true\n",
+        "    internal: maybe\n",
+        "topics.transfers.internal: must be true or false, found \"maybe\"",
+    ),
     ("    cleanup: compact\n", "    cleanup: compacted\n", "topics.changelog.cleanup: must be delete, compact or"),
     ("    cleanup: compact\n", "    cleanpu: compact\n", "topics.changelog.cleanup: is missing"),
     (
@@ -91,7 +95,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("[BalanceChanged]", "[BalanceChange]", "there is no record BalanceChange, did you mean BalanceChanged?"),
     ("[BalanceChanged]", "[Heartbeat, Heartbeat]", "topics.balance_changed.records: Heartbeat stands there twice"),
     ("[BalanceChanged]", "BalanceChanged", "must be a list of texts, found \"BalanceChanged\""),
-    ("    co_partitioned: false\n", "    co_partitioned: true\n", "topics.control.partitions: a co-partitioned topic has 12"),
+    (
+        "    co_partitioned: false\n",
+        "    co_partitioned: true\n",
+        "topics.control.partitions: a co-partitioned topic has 12",
+    ),
     ("[history, transaction]", "[history, account]", "topics.changelog.tables: table account is backed twice"),
     ("  balance_changed:\n", "  balance changed:\n", "topics.balance changed: a topic name has"),
     ("topics:\n", "topics: 3\nelse:\n", "topics: must hold keys with values, found 3"),
