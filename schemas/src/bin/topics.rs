@@ -158,7 +158,11 @@ fn complain(what: &str, error: &dyn std::error::Error, code: u8) -> ExitCode {
     let mut line = format!("topics: {what}: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {
-        line = format!("{line}: {inner}");
+        let text = inner.to_string();
+        // Some libraries repeat their cause in their own words.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
         cause = inner.source();
     }
     eprintln!("{line}");

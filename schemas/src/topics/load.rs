@@ -84,7 +84,7 @@ fn topic(
 ) -> Result<TopicSpec, TopologyError> {
     let path = format!("topics.{name}");
     if !is_legal_name(name) {
-        return Err(bad(&path, "a topic name has 1 to 200 of the characters a-z A-Z 0-9 . _ -"));
+        return Err(bad(&path, "a topic name has 1 to 100 of the characters a-z A-Z 0-9 . _ -"));
     }
     let mut fields = Fields::of(&path, value)?;
     let cleanup = cleanup(&mut fields)?;
@@ -204,7 +204,7 @@ fn required<T>(value: Option<T>, path: &str) -> Result<T, TopologyError> {
 
 /// Kafka's rule, with room for a prefix in its 249 characters.
 pub(super) fn is_legal_name(name: &str) -> bool {
-    (1..=200).contains(&name.len())
+    (1..=100).contains(&name.len())
         && name != "."
         && name != ".."
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))

@@ -1,12 +1,13 @@
 //! Reads a cluster and its registry, and compares.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use super::cluster::{Cluster, ClusterError, ClusterState, Target};
 use super::compare::Plan;
 use super::load::is_legal_name;
-use super::subjects::{Registry, SubjectError};
+use super::subjects::{Registry, SubjectError, SubjectState};
 use super::topology::Topology;
 
 /// Neither plan nor apply nor verify came to its end. Apart from [`TopicsError::Name`], worth a retry when the
@@ -20,7 +21,7 @@ pub enum TopicsError {
     #[error(transparent)]
     Subjects(#[from] SubjectError),
     /// A prefix makes an impossible name, or one that cannot be told from another's.
-    #[error("prefix \"{0}\" is no good: up to 48 of a-z A-Z 0-9 . _ - that end with one of . _ -")]
+    #[error("prefix \"{0}\" is no good: up to 100 of a-z A-Z 0-9 . _ - that end with one of . _ -")]
     Name(String),
     /// Refused before anything was changed.
     #[error("nothing was changed: {}", .0.join("; "))]
@@ -68,10 +69,7 @@ impl Parts {
 
     pub(super) async fn state(&self, topology: &Topology) -> Result<ClusterState, TopicsError> {
         let mut state = topics_state(&self.cluster, topology).await?;
-        for (_, record, subject) in topology.subjects() {
-            let found = self.registry.state(&subject, record.schema_json).await?;
-            state.subjects.insert(subject, found);
-        }
+        state.subjects = subjects_state(&self.registry, topology).await?;
         Ok(state)
     }
 }
@@ -81,9 +79,21 @@ pub(super) async fn topics_state(cluster: &Cluster, topology: &Topology) -> Resu
     Ok(cluster.state(&names).await?)
 }
 
+pub(super) async fn subjects_state(
+    registry: &Registry,
+    topology: &Topology,
+) -> Result<BTreeMap<String, SubjectState>, TopicsError> {
+    let mut found = BTreeMap::new();
+    for (_, record, subject) in topology.subjects() {
+        let state = registry.state(&subject, record.schema_json).await?;
+        found.insert(subject, state);
+    }
+    Ok(found)
+}
+
 /// Without a separator at its end, one system's prefix could be the start of another's.
 pub(super) fn check_prefix(prefix: &str) -> Result<(), TopicsError> {
-    let is_separated = prefix.ends_with(['.', '_', '-']) && prefix.len() <= 48 && !prefix.starts_with('_');
+    let is_separated = prefix.ends_with(['.', '_', '-']) && !prefix.starts_with('_');
     if prefix.is_empty() || (is_legal_name(prefix) && is_separated) {
         Ok(())
     } else {
@@ -100,6 +110,12 @@ pub(super) struct Deadline {
 impl Deadline {
     pub(super) fn of(target: &Target) -> Self {
         Self { started: Instant::now(), limit: Duration::from_millis(target.timeout_ms) }
+    }
+
+    /// The same, but at most `limit`.
+    pub(super) fn of_at_most(target: &Target, limit: Duration) -> Self {
+        let all = Self::of(target);
+        Self { limit: all.limit.min(limit), ..all }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -141,7 +157,7 @@ mod tests {
         for good in ["", "t1.", "team-a_", "x-"] {
             check_prefix(good).unwrap();
         }
-        for bad in ["t1", "_x.", "a b.", ".", "t\u{e9}.", &"x.".repeat(40)] {
+        for bad in ["t1", "_x.", "a b.", ".", "t\u{e9}.", &"x.".repeat(60)] {
             let error = check_prefix(bad).unwrap_err();
             assert!(error.to_string().contains(bad), "{error}");
         }

@@ -2,11 +2,14 @@
 //!
 //! Settings that only cost performance may differ (an operator tunes them); those that would cost data may not.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::cluster::{Cluster, ClusterState, Target};
 use super::compare::{same_value, wanted_config};
-use super::plan::{Deadline, Parts, TopicsError, check_prefix, topics_state};
+use super::plan::{Deadline, Parts, TopicsError, check_prefix, subjects_state, topics_state};
+use super::subjects::Registry;
 use super::topology::Topology;
 
 /// One thing that is not as declared.
@@ -60,10 +63,11 @@ pub enum VerifyError {
     Topics(#[from] TopicsError),
 }
 
-/// Checks topics and schemas. Changes nothing.
+/// Checks topics and schemas. Changes nothing. Kafka is tried until the target's deadline, the registry for 3 s at
+/// most: a service has [`verify_topics`] to fall back to.
 pub async fn verify(target: &Target, topology: &Topology) -> Result<(), VerifyError> {
     let parts = Parts::connect(target, topology)?;
-    judge(target, topology, async || parts.state(topology).await).await
+    judge(target, topology, &parts.cluster, Some(&parts.registry)).await
 }
 
 /// Checks topics only, for a service that knows its schemas by [`SchemaCache::resolve`](crate::SchemaCache::resolve)
@@ -71,28 +75,32 @@ pub async fn verify(target: &Target, topology: &Topology) -> Result<(), VerifyEr
 pub async fn verify_topics(target: &Target, topology: &Topology) -> Result<(), VerifyError> {
     check_prefix(&topology.prefix)?;
     let cluster = Cluster::connect(target).map_err(TopicsError::from)?;
-    judge(target, topology, async || {
-        let mut state = topics_state(&cluster, topology).await?;
-        for (_, _, subject) in topology.subjects() {
-            state.subjects.entry(subject).or_default().registered = true;
-        }
-        Ok(state)
-    })
-    .await
+    judge(target, topology, &cluster, None).await
 }
 
 /// How often a missing topic is looked for: a broker that has just started may not know all of them yet.
 const LOOKS: u32 = 4;
+/// How long a registry may take to answer.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(3);
 
-async fn judge<F: Future<Output = Result<ClusterState, TopicsError>>>(
+async fn judge(
     target: &Target,
     topology: &Topology,
-    look: impl Fn() -> F,
+    cluster: &Cluster,
+    registry: Option<&Registry>,
 ) -> Result<(), VerifyError> {
     let until = Deadline::of(target);
     let mut looks = 0;
     loop {
-        let found = mismatches(topology, &until.retry(&look).await?);
+        let mut state = until.retry(async || topics_state(cluster, topology).await).await?;
+        if let Some(registry) = registry {
+            let patience = Deadline::of_at_most(target, REGISTRY_PATIENCE);
+            state.subjects = patience.retry(async || subjects_state(registry, topology).await).await?;
+        }
+        let mut found = topic_mismatches(topology, &state);
+        if registry.is_some() {
+            found.extend(schema_mismatches(topology, &state));
+        }
         if found.is_empty() {
             return Ok(());
         }
@@ -116,7 +124,7 @@ const GUARDED: &[&str] = &[
 ];
 
 /// Everything that is wrong, in the order of the declaration.
-fn mismatches(topology: &Topology, state: &ClusterState) -> Vec<Mismatch> {
+fn topic_mismatches(topology: &Topology, state: &ClusterState) -> Vec<Mismatch> {
     let mut found = Vec::new();
     for spec in &topology.topics {
         let topic = || spec.name.clone();
@@ -137,12 +145,13 @@ fn mismatches(topology: &Topology, state: &ClusterState) -> Vec<Mismatch> {
             }
         }
     }
-    for (_, _, subject) in topology.subjects() {
-        if !state.subjects.get(&subject).is_some_and(|subject| subject.registered) {
-            found.push(Mismatch::MissingSchema { subject });
-        }
-    }
     found
+}
+
+fn schema_mismatches(topology: &Topology, state: &ClusterState) -> Vec<Mismatch> {
+    let is_there = |subject: &String| state.subjects.get(subject).is_some_and(|subject| subject.registered);
+    let missing = topology.subjects().map(|(_, _, subject)| subject).filter(|subject| !is_there(subject));
+    missing.map(|subject| Mismatch::MissingSchema { subject }).collect()
 }
 
 fn list(mismatches: &[Mismatch]) -> String {

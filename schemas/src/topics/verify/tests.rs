@@ -21,6 +21,12 @@ fn settled(topology: &Topology, brokers: usize) -> ClusterState {
     state
 }
 
+fn mismatches(topology: &Topology, state: &ClusterState) -> Vec<Mismatch> {
+    let mut found = topic_mismatches(topology, state);
+    found.extend(schema_mismatches(topology, state));
+    found
+}
+
 type Damage = fn(&mut ClusterState);
 
 fn set(state: &mut ClusterState, topic: &str, setting: &str, value: &str) {
