@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use state_store::{Batch, Store};
 
-use crate::fault::LogError;
 use crate::log::{Log, LogConsumer, RecordBatch, TopicId, TopicPartition};
 use crate::query::view::PartitionView;
 use crate::shard::{Interrupt, ShardParts, interrupt_of_store};
@@ -26,6 +25,7 @@ const POLL_BYTES: usize = 8 << 20;
 /// Wait of one poll, and before another attempt.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// One event topic of one partition, as far as it is missing.
 struct Part {
     at: TopicPartition,
     next: i64,
@@ -36,47 +36,45 @@ struct Part {
 }
 
 /// The loader of one shard; ends with it.
-pub(crate) struct HistoryLoader {
+pub(crate) struct HistoryLoader<L: Log> {
     complete: HashMap<TopicPartition, Arc<AtomicBool>>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// What the shard's own thread reads between two steps, when there is to be no other thread.
+    own_work: Option<Work<L>>,
 }
 
-impl HistoryLoader {
+impl<L: Log> HistoryLoader<L> {
     /// Starts loading what the stores lack; `None` for a topology without event topics.
-    pub fn start<L: Log, A: Application>(
+    pub fn start<A: Application>(
         parts: &ShardParts<L, A>,
         tasks: &[Task],
-    ) -> Result<Option<HistoryLoader>, Interrupt> {
-        let definition = parts.application.definition();
-        if definition.events.is_empty() {
+    ) -> Result<Option<HistoryLoader<L>>, Interrupt> {
+        if parts.application.definition().events.is_empty() {
             return Ok(None);
         }
-        let (mut complete, mut missing) = (HashMap::new(), Vec::new());
-        for task in tasks {
-            let progress = task.store.progress().map_err(|error| interrupt_of_store(task.partition, error))?;
-            let mut remaining = 0;
-            for events in &definition.events {
-                let at = TopicPartition { topic: events.topic, partition: task.partition };
-                let log = parts.log.watermarks(at).map_err(|error| Interrupt::Retake(error.to_string()))?;
-                let stands = progress.event_offset.get(definition.topics.name(events.topic)).copied();
-                let next = stands.unwrap_or(log.low).max(log.low);
-                let flag = Arc::new(AtomicBool::new(next >= log.high));
-                complete.insert(at, Arc::clone(&flag));
-                if next < log.high {
-                    remaining += log.high - next;
-                    let (store, view) = (Arc::clone(&task.store), Arc::clone(&task.view));
-                    missing.push(Part { at, next, high: log.high, store, view, complete: flag });
-                }
-            }
-            task.view.history_remaining.store(remaining, Ordering::Relaxed);
-        }
+        let (complete, missing) = find_missing(parts, tasks)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let mut loader = HistoryLoader { complete, stop: Arc::clone(&stop), thread: None };
+        let mut loader = HistoryLoader { complete, stop: Arc::clone(&stop), thread: None, own_work: None };
         if !missing.is_empty() {
-            loader.thread = Some(spawn(parts, missing, stop)?);
+            let work = Work { shard: parts.id, missing, consumer: None, polled: RecordBatch::default() };
+            if parts.options.one_thread {
+                loader.own_work = Some(work);
+            } else {
+                loader.thread = Some(spawn(parts, work, stop)?);
+            }
         }
         Ok(Some(loader))
+    }
+
+    /// Reads a little, when there is no thread that does.
+    pub fn step<A: Application>(&mut self, parts: &ShardParts<L, A>) {
+        if let Some(work) = &mut self.own_work {
+            work.round_or_tell(&*parts.log, &*parts.application);
+            if work.missing.is_empty() {
+                self.own_work = None;
+            }
+        }
     }
 
     /// True when the tables of this topic and partition hold everything up to the live transactions.
@@ -86,7 +84,7 @@ impl HistoryLoader {
     }
 }
 
-impl Drop for HistoryLoader {
+impl<L: Log> Drop for HistoryLoader<L> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -96,19 +94,57 @@ impl Drop for HistoryLoader {
     }
 }
 
+/// Loads all that is missing on the caller's thread, for comparisons.
+pub(crate) fn load_all<L: Log, A: Application>(parts: &ShardParts<L, A>, tasks: &[Task]) -> Result<(), String> {
+    let (_, missing) = find_missing(parts, tasks).map_err(|interrupt| format!("{interrupt:?}"))?;
+    let mut work = Work { shard: parts.id, missing, consumer: None, polled: RecordBatch::default() };
+    while !work.missing.is_empty() {
+        work.round(&*parts.log, &*parts.application)?;
+    }
+    Ok(())
+}
+
+type Flags = HashMap<TopicPartition, Arc<AtomicBool>>;
+
+/// Compares where the stores stand with what the event topics hold.
+fn find_missing<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    tasks: &[Task],
+) -> Result<(Flags, Vec<Part>), Interrupt> {
+    let definition = parts.application.definition();
+    let (mut complete, mut missing) = (HashMap::new(), Vec::new());
+    for task in tasks {
+        let progress = task.store.progress().map_err(|error| interrupt_of_store(task.partition, error))?;
+        let mut remaining = 0;
+        for events in &definition.events {
+            let at = TopicPartition { topic: events.topic, partition: task.partition };
+            let log = parts.log.watermarks(at).map_err(|error| Interrupt::Retake(error.to_string()))?;
+            let stands = progress.event_offset.get(definition.topics.name(events.topic)).copied();
+            let next = stands.unwrap_or(log.low).max(log.low);
+            let flag = Arc::new(AtomicBool::new(next >= log.high));
+            complete.insert(at, Arc::clone(&flag));
+            if next < log.high {
+                remaining += log.high - next;
+                let (store, view) = (Arc::clone(&task.store), Arc::clone(&task.view));
+                missing.push(Part { at, next, high: log.high, store, view, complete: flag });
+            }
+        }
+        task.view.history_remaining.store(remaining, Ordering::Relaxed);
+    }
+    Ok((complete, missing))
+}
+
 fn spawn<L: Log, A: Application>(
     parts: &ShardParts<L, A>,
-    mut missing: Vec<Part>,
+    mut work: Work<L>,
     stop: Arc<AtomicBool>,
 ) -> Result<std::thread::JoinHandle<()>, Interrupt> {
-    let (log, application, clock, shard) =
-        (Arc::clone(&parts.log), Arc::clone(&parts.application), Arc::clone(&parts.clock), parts.id);
+    let (log, application, clock) = (Arc::clone(&parts.log), Arc::clone(&parts.application), Arc::clone(&parts.clock));
     std::thread::Builder::new()
-        .name(format!("history-{shard}"))
+        .name(format!("history-{}", parts.id))
         .spawn(move || {
-            while !missing.is_empty() && !stop.load(Ordering::Relaxed) {
-                if let Err(reason) = load(&*log, &*application, shard, &mut missing, &stop) {
-                    tracing::warn!(shard, reason, "history is not complete yet; trying again");
+            while !work.missing.is_empty() && !stop.load(Ordering::Relaxed) {
+                if !work.round_or_tell(&*log, &*application) {
                     clock.pause(PAUSE);
                 }
             }
@@ -116,30 +152,46 @@ fn spawn<L: Log, A: Application>(
         .map_err(|error| Interrupt::Retake(format!("thread: {error}")))
 }
 
-fn load<L: Log, A: Application>(
-    log: &L,
-    application: &A,
+/// What is missing, and the reader of it.
+struct Work<L: Log> {
     shard: i32,
-    missing: &mut Vec<Part>,
-    stop: &AtomicBool,
-) -> Result<(), String> {
-    let mut consumer = log.consumer(&format!("history-{shard}")).map_err(|error| error.to_string())?;
-    let starts: Vec<_> = missing.iter().map(|part| (part.at, part.next)).collect();
-    consumer.assign(&starts).map_err(|error| error.to_string())?;
-    let mut polled = RecordBatch::default();
-    while !missing.is_empty() && !stop.load(Ordering::Relaxed) {
-        polled.clear();
-        consumer.poll(&mut polled, POLL_RECORDS, POLL_BYTES, PAUSE).map_err(|error: LogError| error.to_string())?;
-        for part in missing.iter_mut() {
-            fold_part(log, application, part, &polled)?;
+    missing: Vec<Part>,
+    consumer: Option<L::Consumer>,
+    polled: RecordBatch,
+}
+
+impl<L: Log> Work<L> {
+    /// One round. False: it failed, and the next one starts anew from what the stores hold.
+    fn round_or_tell<A: Application>(&mut self, log: &L, application: &A) -> bool {
+        let round = self.round(log, application);
+        if let Err(reason) = &round {
+            tracing::warn!(shard = self.shard, reason, "history is not complete yet; trying again");
+            self.consumer = None;
+        }
+        round.is_ok()
+    }
+
+    fn round<A: Application>(&mut self, log: &L, application: &A) -> Result<(), String> {
+        if self.consumer.is_none() {
+            let mut consumer = log.consumer(&format!("history-{}", self.shard)).map_err(|error| error.to_string())?;
+            let starts: Vec<_> = self.missing.iter().map(|part| (part.at, part.next)).collect();
+            consumer.assign(&starts).map_err(|error| error.to_string())?;
+            self.consumer = Some(consumer);
+        }
+        let Some(consumer) = &mut self.consumer else { return Ok(()) };
+        self.polled.clear();
+        consumer.poll(&mut self.polled, POLL_RECORDS, POLL_BYTES, PAUSE).map_err(|error| error.to_string())?;
+        for part in &mut self.missing {
+            fold_part(log, application, part, &self.polled)?;
             let position = consumer.position(part.at).map_err(|error| error.to_string())?.unwrap_or(0);
             part.next = part.next.max(position);
         }
-        missing.retain(|part| !finish(log, part));
+        self.missing.retain(|part| !finish(log, part));
+        Ok(())
     }
-    Ok(())
 }
 
+/// Writes the rows of one part's events. Only then does the part move on: after an error it is read again.
 fn fold_part<L: Log, A: Application>(
     log: &L,
     application: &A,
@@ -147,7 +199,7 @@ fn fold_part<L: Log, A: Application>(
     polled: &RecordBatch,
 ) -> Result<(), String> {
     let mut batch = Batch::default();
-    let before = part.next;
+    let mut next = part.next;
     for record in polled.iter().filter(|record| record.topic_partition() == part.at) {
         if let (Some(key), Some(value)) = (record.key, record.value) {
             match application.fold(part.at.topic, key, value, &mut |table, key, row| batch.put(table, key, row)) {
@@ -160,13 +212,14 @@ fn fold_part<L: Log, A: Application>(
                 }
             }
         }
-        part.next = record.offset + 1;
+        next = record.offset + 1;
     }
-    if part.next == before {
-        return Ok(());
+    if next > part.next {
+        let written = part.store.commit_rows(batch, log.topics().name(part.at.topic), next);
+        written.map_err(|error| error.to_string())?;
+        part.next = next;
     }
-    let written = part.store.commit_rows(batch, log.topics().name(part.at.topic), part.next);
-    written.map_err(|error| error.to_string())
+    Ok(())
 }
 
 /// True when the part is complete; the shard advances its offset from then on.

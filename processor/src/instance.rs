@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SharedClock;
 use crate::log::Log;
 use crate::probe::Probe;
+use crate::prune;
 use crate::query::http;
 use crate::query::service::QueryService;
 use crate::query::view::PartitionView;
@@ -71,6 +72,12 @@ impl Instance {
         let services = CancellationToken::new();
         let servers = serve(&parts, &views, &services).await?;
         let stop = Arc::new(AtomicBool::new(false));
+        tokio::spawn(prune::run(
+            Arc::clone(&parts.log),
+            Arc::clone(&parts.application),
+            views.clone(),
+            services.clone(),
+        ));
         let (sender, exits) = mpsc::unbounded_channel();
         let mut threads = Vec::new();
         for id in 0..definition.shards {

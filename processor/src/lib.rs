@@ -6,6 +6,7 @@
 //! argument; `ARCHITECTURE.md` follows one record through it.
 
 pub mod clock;
+pub mod compare;
 pub mod context;
 pub mod dead_letter;
 pub mod fault;
@@ -17,6 +18,7 @@ pub mod outbox;
 mod ownership;
 pub mod policy;
 pub mod probe;
+mod prune;
 pub mod query;
 mod restore;
 pub mod shard;

@@ -224,6 +224,9 @@ pub trait Log: Send + Sync + 'static {
 
     /// Watermarks of one partition, read uncommitted. Blocks up to a few seconds.
     fn watermarks(&self, at: TopicPartition) -> Result<Watermarks, LogError>;
+
+    /// Deletes the records below the given offsets. Blocks up to a few seconds.
+    fn delete_before(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError>;
 }
 
 /// Reads assigned partitions, read_committed, from given offsets. Used by one thread.

@@ -43,6 +43,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         let initialised = self.parts.clock.monotonic();
         self.open_tasks()?;
         let report = self.catch_up()?;
+        self.claim_found = self.current_claim()?;
         let restored = self.parts.clock.monotonic();
         let transaction = Transaction::new(producer, Arc::clone(&self.parts.clock), self.parts.options.commit_deadline);
         self.owned = Some(Owned { transaction, history: None });
@@ -65,14 +66,16 @@ impl<L: Log, A: Application> Shard<L, A> {
         Ok(())
     }
 
-    /// After a fence: catches up with what is committed and reads who claims the shard. `Some`: another.
+    /// After a fence: catches up with what is committed and reads who claims the shard. `Some`: another, who came after
+    /// us. The claim that we found ourselves is of the past: our first transaction may time out before it replaced it.
     pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
         self.open_tasks()?;
         self.catch_up()?;
         let Some(claim) = self.current_claim()? else { return Ok(None) };
         let options = &self.parts.options;
         let ours = claim.instance == options.instance && claim.incarnation == options.incarnation;
-        Ok((!ours).then(|| format!("{} (incarnation {})", claim.instance, claim.incarnation)))
+        let past = self.claim_found.as_ref() == Some(&claim);
+        Ok((!ours && !past).then(|| format!("{} (incarnation {})", claim.instance, claim.incarnation)))
     }
 
     /// Removes the store of a partition that cannot be trusted. The second time in one life is an error: a disk that
@@ -142,7 +145,7 @@ impl<L: Log, A: Application> Shard<L, A> {
                     return Err(Interrupt::Corrupt { partition, reason: error.to_string() });
                 }
                 // Written under another secret or layout: an operator's doing, and theirs to undo.
-                Err(error @ StoreError::WrongStore { what: "secret check" | "layout" | "number of shards", .. }) => {
+                Err(error @ StoreError::WrongStore { what: "check value" | "layout" | "number of shards", .. }) => {
                     self.tasks.clear();
                     return Err(Interrupt::Stop(format!("store of partition {partition}: {error}")));
                 }

@@ -16,7 +16,7 @@ use crate::log::{Log, LogConsumer, Record, RecordBatch, TopicPartition};
 use crate::query::view::Life;
 use crate::shard::{Interrupt, ShardParts, interrupt_of_store};
 use crate::task::{OWNER_PREFIX, OWNER_TABLE, POSITION_KEY, Standing, Task, stage_rows};
-use crate::topology::{Application, Definition, FormatError};
+use crate::topology::{Application, FormatError};
 
 /// Records of one poll.
 const POLL_RECORDS: usize = 20_000;
@@ -40,7 +40,6 @@ pub(crate) fn catch_up<L: Log, A: Application>(
     consumer: &mut L::Consumer,
     tasks: &mut [Task],
 ) -> Result<Report, Interrupt> {
-    let definition = parts.application.definition();
     let mut targets = Vec::new();
     for task in tasks.iter_mut() {
         task.discard_staged();
@@ -56,7 +55,7 @@ pub(crate) fn catch_up<L: Log, A: Application>(
         return Ok(report);
     }
     let starts: Vec<_> =
-        targets.iter().map(|target| (target.at, tasks[target.task(definition)].committed.changelog_offset)).collect();
+        targets.iter().map(|target| (target.at, tasks[target.task(tasks)].committed.changelog_offset)).collect();
     consumer.assign(&starts).map_err(|error| Interrupt::Retake(error.to_string()))?;
     let mut polled = RecordBatch::default();
     while !targets.is_empty() {
@@ -68,7 +67,7 @@ pub(crate) fn catch_up<L: Log, A: Application>(
             .poll(&mut polled, POLL_RECORDS, POLL_BYTES, PAUSE)
             .map_err(|error| Interrupt::Retake(error.to_string()))?;
         for record in polled.iter() {
-            let task = &mut tasks[(record.partition / definition.shards) as usize];
+            let Some(task) = tasks.iter_mut().find(|task| task.partition == record.partition) else { continue };
             apply_record(parts, task, &record)?;
             if task.overlay.bytes() > WRITE_BYTES {
                 write(parts, task)?;
@@ -79,12 +78,12 @@ pub(crate) fn catch_up<L: Log, A: Application>(
         let mut reached = Vec::new();
         targets.retain(|target| {
             let position = consumer.position(target.at).ok().flatten();
-            let task = &tasks[target.task(definition)];
+            let task = &tasks[target.task(tasks)];
             let passed = position.unwrap_or(0).max(task.staged.changelog_offset);
             task.view.changelog_remaining.store((target.high - passed).max(0), Ordering::Relaxed);
             let done = passed >= target.high;
             if done {
-                reached.push((target.task(definition), passed));
+                reached.push((target.task(tasks), passed));
             }
             !done
         });
@@ -105,8 +104,9 @@ struct Target {
 }
 
 impl Target {
-    fn task(&self, definition: &Definition) -> usize {
-        (self.at.partition / definition.shards) as usize
+    /// Index of the task among a few.
+    fn task(&self, tasks: &[Task]) -> usize {
+        tasks.iter().position(|task| task.partition == self.at.partition).unwrap_or(0)
     }
 }
 

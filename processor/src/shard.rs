@@ -63,6 +63,9 @@ pub struct ShardOptions {
     pub retry_pause: Duration,
     /// Between two mirrors of the positions to the consumer group.
     pub mirror_interval: Duration,
+    /// Event topics are read back between two steps instead of by a thread of their own. For simulations: one thread
+    /// gives the same run again.
+    pub one_thread: bool,
 }
 
 impl Default for ShardOptions {
@@ -78,6 +81,7 @@ impl Default for ShardOptions {
             init_deadline: Duration::from_secs(30),
             retry_pause: Duration::from_millis(250),
             mirror_interval: Duration::from_secs(5),
+            one_thread: false,
         }
     }
 }
@@ -150,7 +154,7 @@ pub enum Exit {
 /// What a shard holds only while it owns its partitions.
 pub(crate) struct Owned<L: Log> {
     pub transaction: Transaction<L::Producer>,
-    pub history: Option<HistoryLoader>,
+    pub history: Option<HistoryLoader<L>>,
 }
 
 /// See the module.
@@ -166,6 +170,8 @@ pub struct Shard<L: Log, A: Application> {
     mirrored_at: Duration,
     waiting: bool,
     checked_at: Duration,
+    /// The claim in the changelog when this shard was initialised last.
+    pub(crate) claim_found: Option<records::Owner>,
     /// Partitions whose store was wiped in this life: a second time is a stop, not a loop.
     pub(crate) wiped: Vec<i32>,
 }
@@ -185,6 +191,7 @@ impl<L: Log, A: Application> Shard<L, A> {
             mirrored_at: Duration::ZERO,
             waiting: false,
             checked_at: Duration::ZERO,
+            claim_found: None,
             wiped: Vec::new(),
         }
     }
@@ -251,6 +258,9 @@ impl<L: Log, A: Application> Shard<L, A> {
             return Err(Interrupt::Shutdown);
         }
         self.retry_blocked()?;
+        if let Some(history) = self.owned.as_mut().and_then(|owned| owned.history.as_mut()) {
+            history.step(&self.parts);
+        }
         self.polled.clear();
         self.poll(self.parts.options.idle_poll)?;
         if self.polled.is_empty() {
@@ -325,7 +335,7 @@ impl<L: Log, A: Application> Shard<L, A> {
                 .events
                 .iter()
                 .filter(|events| {
-                    owned.history.as_ref().is_none_or(|history| history.is_complete(events.topic, partition))
+                    owned.history.as_ref().is_some_and(|history| history.is_complete(events.topic, partition))
                 })
                 .filter_map(|events| Some((definition.topics.name(events.topic).to_owned(), last(events.topic)? + 1)))
                 .collect();

@@ -198,12 +198,11 @@ pub fn stage_rows(
         if let Some((declared, index)) = index {
             // A row's index key may change with the row; the old one is found through the old row. Final rows never
             // change, so the read is paid by the few rows that leave.
-            if row.is_none() {
-                if let Some(old) = store.get(table, key)? {
-                    if let Some(index_key) = declared.format.index_key(key, &old) {
-                        batch.delete(index, &index_key);
-                    }
-                }
+            if row.is_none()
+                && let Some(old) = store.get(table, key)?
+                && let Some(index_key) = declared.format.index_key(key, &old)
+            {
+                batch.delete(index, &index_key);
             }
             if let Some(index_key) = row.and_then(|row| declared.format.index_key(key, row)) {
                 batch.put(index, &index_key, key);

@@ -40,12 +40,7 @@ pub struct Account {
 
 impl Account {
     /// A new account: empty, with the common overdraft.
-    pub fn opened(
-        iban: Iban,
-        username: &str,
-        account_type: AccountType,
-        opened_ms: i64,
-    ) -> Account {
+    pub fn opened(iban: Iban, username: &str, account_type: AccountType, opened_ms: i64) -> Account {
         Account {
             iban,
             username: username.to_owned(),
@@ -60,13 +55,11 @@ impl Account {
 
     /// What can be spent: balance - reserved - limit, at most what 64 bits hold.
     pub fn available(&self) -> Cents {
-        Cents(
-            i64::try_from(self.available_exactly()).unwrap_or(if self.available_exactly() < 0 {
-                i64::MIN
-            } else {
-                i64::MAX
-            }),
-        )
+        Cents(i64::try_from(self.available_exactly()).unwrap_or(if self.available_exactly() < 0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        }))
     }
 
     /// Whether `amount` may leave the account: down to exactly the limit it may.
@@ -80,28 +73,16 @@ impl Account {
     }
 
     /// The event of a change of balance, `change.by` signed; refused when a number would not fit any more.
-    pub(crate) fn balance_changed(
-        &self,
-        change: Change<'_>,
-        ctx: &Context<'_>,
-    ) -> Result<BalanceChanged, Rejection> {
+    pub(crate) fn balance_changed(&self, change: Change<'_>, ctx: &Context<'_>) -> Result<BalanceChanged, Rejection> {
         Ok(BalanceChanged {
             iban: self.iban,
-            new_balance: self
-                .balance
-                .checked_add(change.by)
-                .ok_or(Rejection::AmountTooLarge)?,
+            new_balance: self.balance.checked_add(change.by).ok_or(Rejection::AmountTooLarge)?,
             changed_by: change.by,
             from_to: change.from_to.to_owned(),
             description: change.description.to_owned(),
             transfer_id: change.transfer_id,
-            sequence: self
-                .sequence
-                .checked_add(1)
-                .ok_or(Rejection::AmountTooLarge)?,
-            transaction_id: ctx
-                .transaction_id(change.nth)
-                .ok_or(Rejection::AmountTooLarge)?,
+            sequence: self.sequence.checked_add(1).ok_or(Rejection::AmountTooLarge)?,
+            transaction_id: ctx.transaction_id(change.nth).ok_or(Rejection::AmountTooLarge)?,
             time_ms: ctx.time_ms,
         })
     }

@@ -5,51 +5,27 @@
 
 use crate::rejection::ensure;
 use crate::{
-    Account, AccountCreation, CASH, Context, Event, Fingerprint, Iban, Outcome, OutcomeState,
-    Rejection, State, User, Verdict, candidates,
+    Account, AccountCreation, CASH, Context, Event, Fingerprint, Iban, Outcome, OutcomeState, Rejection, State, User,
+    Verdict, candidates,
 };
 
-pub(crate) fn decide(
-    state: &State,
-    command: &AccountCreation,
-    ctx: &Context<'_>,
-) -> (Verdict, Vec<Event>) {
+pub(crate) fn decide(state: &State, command: &AccountCreation, ctx: &Context<'_>) -> (Verdict, Vec<Event>) {
     if let Some(earlier) = &state.outcome {
         return match earlier.fingerprint == Fingerprint::of_account_creation(command) {
-            true => (
-                Verdict::Repeated,
-                feedback(command, &earlier.state, ctx).into_iter().collect(),
-            ),
+            true => (Verdict::Repeated, feedback(command, &earlier.state, ctx).into_iter().collect()),
             // The outcome stays that of the first command with this id.
-            false => (
-                Verdict::Refused,
-                vec![failed(
-                    command,
-                    Rejection::IdUsedForAnotherCommand.to_string(),
-                )],
-            ),
+            false => (Verdict::Refused, vec![failed(command, Rejection::IdUsedForAnotherCommand.to_string())]),
         };
     }
     let (verdict, outcome, mut events) = match ladder(state, command, ctx) {
         Ok(iban) => {
-            let confirmed = OutcomeState::Confirmed {
-                iban: Some(iban),
-                credit: None,
-            };
+            let confirmed = OutcomeState::Confirmed { iban: Some(iban), credit: None };
             (Verdict::Accepted, confirmed, opened(command, iban, ctx))
         }
-        Err(rejection) => (
-            Verdict::Refused,
-            OutcomeState::Failed {
-                reason: rejection.to_string(),
-            },
-            vec![],
-        ),
+        Err(rejection) => (Verdict::Refused, OutcomeState::Failed { reason: rejection.to_string() }, vec![]),
     };
     let answer = feedback(command, &outcome, ctx);
-    events.push(Event::OutcomeRecorded(Outcome::of_account_creation(
-        command, outcome, ctx,
-    )));
+    events.push(Event::OutcomeRecorded(Outcome::of_account_creation(command, outcome, ctx)));
     events.extend(answer);
     (verdict, events)
 }
@@ -60,18 +36,13 @@ fn ladder(state: &State, command: &AccountCreation, ctx: &Context<'_>) -> Result
     ensure(is_allowed(&command.username), UsernameNotAllowed)?;
     ensure(command.key == command.username, KeyIsNotTheUsername)?;
     ensure(state.user.is_none(), UsernameExists)?;
-    candidates(command.id, ctx)
-        .find(|iban| state.account(iban).is_none())
-        .ok_or(IbanExists)
+    candidates(command.id, ctx).find(|iban| state.account(iban).is_none()).ok_or(IbanExists)
 }
 
 /// Names share the keys of commands with ibans and `cash`: one that could be taken for either would let its owner
 /// speak for an account that is not theirs.
 fn is_allowed(username: &str) -> bool {
-    !username.is_empty()
-        && username != CASH
-        && !Iban::resembles(username)
-        && !looks_like_any_iban(username)
+    !username.is_empty() && username != CASH && !Iban::resembles(username) && !looks_like_any_iban(username)
 }
 
 /// Two capitals, two digits, 11 to 30 capitals or digits: the shape of all countries' ibans.
@@ -80,10 +51,7 @@ fn looks_like_any_iban(text: &str) -> bool {
     (15..=34).contains(&bytes.len())
         && bytes.iter().take(2).all(u8::is_ascii_uppercase)
         && bytes.iter().skip(2).take(2).all(u8::is_ascii_digit)
-        && bytes
-            .iter()
-            .skip(4)
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        && bytes.iter().skip(4).all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
 fn opened(command: &AccountCreation, iban: Iban, ctx: &Context<'_>) -> Vec<Event> {
@@ -100,9 +68,7 @@ fn opened(command: &AccountCreation, iban: Iban, ctx: &Context<'_>) -> Vec<Event
 /// What the client is told. The token is computed anew each time: it is stored nowhere.
 fn feedback(command: &AccountCreation, outcome: &OutcomeState, ctx: &Context<'_>) -> Option<Event> {
     match outcome {
-        OutcomeState::Confirmed {
-            iban: Some(iban), ..
-        } => Some(Event::AccountCreationConfirmed {
+        OutcomeState::Confirmed { iban: Some(iban), .. } => Some(Event::AccountCreationConfirmed {
             key: command.key.clone(),
             id: command.id,
             iban: *iban,
@@ -116,11 +82,7 @@ fn feedback(command: &AccountCreation, outcome: &OutcomeState, ctx: &Context<'_>
 }
 
 fn failed(command: &AccountCreation, reason: String) -> Event {
-    Event::AccountCreationFailed {
-        key: command.key.clone(),
-        id: command.id,
-        reason,
-    }
+    Event::AccountCreationFailed { key: command.key.clone(), id: command.id, reason }
 }
 
 #[cfg(test)]

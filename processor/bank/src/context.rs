@@ -44,12 +44,8 @@ impl Context<'_> {
     /// unique over all partitions, and tells its partition. `None` when there are no more.
     pub fn transaction_id(&self, nth: i64) -> Option<i64> {
         let partitions = i64::from(self.partitions.max(1));
-        let sequence = (self.last_transaction / partitions)
-            .checked_add(nth)?
-            .checked_add(1)?;
-        sequence
-            .checked_mul(partitions)?
-            .checked_add(i64::from(self.partition))
+        let sequence = (self.last_transaction / partitions).checked_add(nth)?.checked_add(1)?;
+        sequence.checked_mul(partitions)?.checked_add(i64::from(self.partition))
     }
 }
 
@@ -60,9 +56,7 @@ mod tests {
     #[test]
     fn transaction_ids_rise_and_tell_their_partition() {
         let mut stage = Stage::of(5, 12);
-        let ids: Vec<_> = (0..3)
-            .map(|nth| stage.context().transaction_id(nth))
-            .collect();
+        let ids: Vec<_> = (0..3).map(|nth| stage.context().transaction_id(nth)).collect();
         assert_eq!(ids, [Some(17), Some(29), Some(41)]);
         stage.last_transaction = 29;
         assert_eq!(stage.context().transaction_id(0), Some(41));

@@ -6,25 +6,14 @@
 use crate::account::Change;
 use crate::{Context, CreditRequested, CreditSettled, Event, Rejection, State, Verdict};
 
-pub(crate) fn decide(
-    state: &State,
-    request: &CreditRequested,
-    ctx: &Context<'_>,
-) -> (Verdict, Vec<Event>) {
+pub(crate) fn decide(state: &State, request: &CreditRequested, ctx: &Context<'_>) -> (Verdict, Vec<Event>) {
     match credited(state, request, ctx) {
         Ok(event) => (Verdict::Accepted, vec![event, answer(request, None, ctx)]),
-        Err(rejection) => (
-            Verdict::Refused,
-            vec![answer(request, Some(rejection), ctx)],
-        ),
+        Err(rejection) => (Verdict::Refused, vec![answer(request, Some(rejection), ctx)]),
     }
 }
 
-fn credited(
-    state: &State,
-    request: &CreditRequested,
-    ctx: &Context<'_>,
-) -> Result<Event, Rejection> {
+fn credited(state: &State, request: &CreditRequested, ctx: &Context<'_>) -> Result<Event, Rejection> {
     let to = state.account(&request.to).ok_or(Rejection::ToIsNotKnown)?;
     let change = Change {
         nth: 0,
@@ -54,14 +43,7 @@ mod tests {
     use crate::{Cents, Row};
 
     fn request(amount: i64) -> CreditRequested {
-        CreditRequested {
-            id: ID,
-            from: ALICE,
-            to: BOB,
-            amount: Cents(amount),
-            description: "rent".into(),
-            time_ms: 5,
-        }
+        CreditRequested { id: ID, from: ALICE, to: BOB, amount: Cents(amount), description: "rent".into(), time_ms: 5 }
     }
 
     fn settled(refused: Option<&str>) -> Event {
@@ -80,28 +62,13 @@ mod tests {
         let after = account(BOB, "bob", 350);
         given([account(BOB, "bob", 100)])
             .when(request(250))
-            .then(
-                Verdict::Accepted,
-                [
-                    balance_changed(BOB, 350, 250, ALICE.as_str(), 1, 0),
-                    settled(None),
-                ],
-            )
-            .rows([Row::Account(crate::Account {
-                sequence: 1,
-                ..after
-            })]);
+            .then(Verdict::Accepted, [balance_changed(BOB, 350, 250, ALICE.as_str(), 1, 0), settled(None)])
+            .rows([Row::Account(crate::Account { sequence: 1, ..after })]);
     }
 
     #[test]
     fn c13_no_such_account_is_answered_and_nothing_changes() {
-        given([])
-            .when(request(250))
-            .then(
-                Verdict::Refused,
-                [settled(Some("to is not known at this bank"))],
-            )
-            .rows([]);
+        given([]).when(request(250)).then(Verdict::Refused, [settled(Some("to is not known at this bank"))]).rows([]);
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! From an input to what is to be written: the one door into the rules.
 
-use crate::{
-    Context, Event, Iban, Input, Row, State, account_creation, credit, evolve, settle, transfer,
-};
+use crate::{Context, Event, Iban, Input, Row, State, account_creation, credit, evolve, settle, transfer};
 
 /// What the rules decided.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,17 +46,13 @@ impl Verdict {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BrokenState {
     /// An account that holds a reservation, or that an event changes, is not among the rows.
-    #[error(
-        "account {iban} is missing from the state of its partition, restore the store from the changelog"
-    )]
+    #[error("account {iban} is missing from the state of its partition, restore the store from the changelog")]
     AccountMissing {
         /// The account.
         iban: Iban,
     },
     /// An account cannot pay what it has reserved.
-    #[error(
-        "account {iban} does not hold the money it reserved, restore the store from the changelog"
-    )]
+    #[error("account {iban} does not hold the money it reserved, restore the store from the changelog")]
     ReservationMissing {
         /// The account.
         iban: Iban,
@@ -74,11 +68,7 @@ pub fn decide(state: &State, input: &Input, ctx: &Context<'_>) -> Result<Decisio
         Input::CreditSettled(answer) => settle::decide(state, answer, ctx)?,
     };
     let after = events.iter().try_fold(state.clone(), evolve)?;
-    Ok(Decision {
-        verdict,
-        rows: after.changed_since(state),
-        events,
-    })
+    Ok(Decision { verdict, rows: after.changed_since(state), events })
 }
 
 impl Decision {

@@ -11,10 +11,7 @@
 //! | AccountCreationConfirmed, AccountCreationFailed | | account_creation_feedback, keyed like the command |
 //! | MoneyTransferConfirmed, MoneyTransferFailed | | money_transfer_feedback, keyed like the command |
 
-use crate::{
-    Account, AccountType, Cents, CommandId, CreditRequested, CreditSettled, Iban, Outcome, Token,
-    User,
-};
+use crate::{Account, AccountType, Cents, CommandId, CreditRequested, CreditSettled, Iban, Outcome, Token, User};
 
 /// One thing that happened.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -26,23 +26,12 @@ impl Fingerprint {
             AccountType::Auto => b"AUTO",
             AccountType::Manual => b"MANUAL",
         };
-        Fingerprint::of(
-            "account_creation",
-            &[&command.id.0, command.username.as_bytes(), account_type],
-        )
+        Fingerprint::of("account_creation", &[&command.id.0, command.username.as_bytes(), account_type])
     }
 
     /// Of a transfer, its token included: nobody learns the outcome of an id without knowing the whole command.
     pub fn of_transfer(command: &Transfer) -> Fingerprint {
-        let Transfer {
-            key: _,
-            id,
-            token,
-            amount,
-            from,
-            to,
-            description,
-        } = command;
+        let Transfer { key: _, id, token, amount, from, to, description } = command;
         let (token, amount) = (token.as_str().as_bytes(), amount.0.to_be_bytes());
         let (from, to, description) = (from.as_bytes(), to.as_bytes(), description.as_bytes());
         Fingerprint::of("transfer", &[&id.0, token, &amount, from, to, description])
@@ -108,47 +97,25 @@ mod tests {
             transfer("fromt", "o", 100),
             transfer("fro", "mto", 100),
             transfer("from", "to", 101),
-            Transfer {
-                id: CommandId([2; 16]),
-                ..one.clone()
-            },
-            Transfer {
-                token: Token::new("other"),
-                ..one.clone()
-            },
-            Transfer {
-                description: "other".into(),
-                ..one.clone()
-            },
+            Transfer { id: CommandId([2; 16]), ..one.clone() },
+            Transfer { token: Token::new("other"), ..one.clone() },
+            Transfer { description: "other".into(), ..one.clone() },
         ];
         for other in others {
-            assert_ne!(
-                Fingerprint::of_transfer(&other),
-                Fingerprint::of_transfer(&one),
-                "{other:?}"
-            );
+            assert_ne!(Fingerprint::of_transfer(&other), Fingerprint::of_transfer(&one), "{other:?}");
         }
     }
 
     #[test]
     fn the_key_of_the_record_does_not_count() {
-        let other = Transfer {
-            key: "from".into(),
-            ..transfer("from", "to", 100)
-        };
-        assert_eq!(
-            Fingerprint::of_transfer(&other),
-            Fingerprint::of_transfer(&transfer("from", "to", 100))
-        );
+        let other = Transfer { key: "from".into(), ..transfer("from", "to", 100) };
+        assert_eq!(Fingerprint::of_transfer(&other), Fingerprint::of_transfer(&transfer("from", "to", 100)));
     }
 
     #[test]
     fn the_salted_hash_does_not_count_but_the_account_type_does() {
         let of = |kind, hash| Fingerprint::of_account_creation(&creation(kind, hash));
-        assert_eq!(
-            of(AccountType::Manual, Some("one")),
-            of(AccountType::Manual, Some("two"))
-        );
+        assert_eq!(of(AccountType::Manual, Some("one")), of(AccountType::Manual, Some("two")));
         assert_ne!(of(AccountType::Manual, None), of(AccountType::Auto, None));
     }
 }

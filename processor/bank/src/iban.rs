@@ -27,9 +27,7 @@ impl Iban {
 
     /// The account number that `text` spells exactly, or `None`: not ours, or with wrong check digits.
     pub fn parse(text: &str) -> Option<Iban> {
-        let number = text
-            .get(9..)
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let number = text.get(9..).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
         let iban = Iban::of_number(number.parse().ok()?);
         (iban.as_str() == text).then_some(iban)
     }
@@ -37,19 +35,13 @@ impl Iban {
     /// Whether `text` can only be meant as an account number of this bank, right or wrong: it names our country and
     /// our bank, in capitals or not. Money sent to such a text that is not valid would otherwise leave the bank.
     pub fn resembles(text: &str) -> bool {
-        let same = |range, part: &str| {
-            text.get(range)
-                .is_some_and(|found: &str| found.eq_ignore_ascii_case(part))
-        };
+        let same = |range, part: &str| text.get(range).is_some_and(|found: &str| found.eq_ignore_ascii_case(part));
         same(0..2, "NL") && same(4..8, "OPEN")
     }
 
     /// The account number as text, 18 characters.
     pub fn as_str(&self) -> &str {
-        #[expect(
-            clippy::expect_used,
-            reason = "every constructor fills the bytes with ASCII"
-        )]
+        #[expect(clippy::expect_used, reason = "every constructor fills the bytes with ASCII")]
         std::str::from_utf8(&self.0).expect("an iban is ASCII")
     }
 
@@ -64,17 +56,9 @@ impl Iban {
 
     /// The account number that the id of a command draws at an attempt.
     fn drawn(id: CommandId, attempt: u32) -> Iban {
-        let digest = Sha256::new()
-            .chain_update(b"kontor iban")
-            .chain_update(id.0)
-            .chain_update(attempt.to_be_bytes());
+        let digest = Sha256::new().chain_update(b"kontor iban").chain_update(id.0).chain_update(attempt.to_be_bytes());
         let digest = digest.finalize();
-        Iban::of_number(
-            digest
-                .iter()
-                .take(8)
-                .fold(0, |number, byte| number << 8 | u64::from(*byte)),
-        )
+        Iban::of_number(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 }
 
@@ -82,11 +66,7 @@ impl Iban {
 /// owned by the task's partition, as many as the configuration allows.
 pub fn candidates<'a>(id: CommandId, ctx: &'a Context<'_>) -> impl Iterator<Item = Iban> + 'a {
     // One draw in N is ours. The bound only ends the search where the ownership function never names this partition.
-    let attempts_max = ctx
-        .config
-        .iban_draws_max
-        .saturating_mul(ctx.partitions.unsigned_abs())
-        .saturating_mul(64);
+    let attempts_max = ctx.config.iban_draws_max.saturating_mul(ctx.partitions.unsigned_abs()).saturating_mul(64);
     (0..attempts_max)
         .map(move |attempt| Iban::drawn(id, attempt))
         .filter(|iban| ctx.owns(iban.as_str()))
@@ -151,35 +131,17 @@ mod tests {
             ("", false),
         ];
         for (text, valid) in cases {
-            assert_eq!(
-                Iban::parse(text).map(|iban| iban.to_string()).as_deref(),
-                valid.then_some(text),
-                "{text}"
-            );
+            assert_eq!(Iban::parse(text).map(|iban| iban.to_string()).as_deref(), valid.then_some(text), "{text}");
         }
         assert_eq!(Iban::parse("NL66OPEN0000000000"), Some(Iban::COMPANY));
     }
 
     #[test]
     fn a_mistyped_own_iban_is_recognised() {
-        for text in [
-            "NL83OPEN0104642752",
-            "nl66open0000000000",
-            "NL66OPEN000",
-            "NLXXOPEN",
-            "NL66OPEN1234567890123",
-        ] {
+        for text in ["NL83OPEN0104642752", "nl66open0000000000", "NL66OPEN000", "NLXXOPEN", "NL66OPEN1234567890123"] {
             assert!(Iban::resembles(text), "{text}");
         }
-        for text in [
-            "NL91ABNA0417164300",
-            "BE66OPEN0000000000",
-            "cash",
-            "OPEN",
-            "",
-            "ñL66OPEN",
-            "NL6öOPEN",
-        ] {
+        for text in ["NL91ABNA0417164300", "BE66OPEN0000000000", "cash", "OPEN", "", "ñL66OPEN", "NL6öOPEN"] {
             assert!(!Iban::resembles(text), "{text}");
         }
     }
@@ -188,14 +150,7 @@ mod tests {
     fn draws_are_those_of_the_format_for_ever() {
         let id = CommandId(std::array::from_fn(|at| at as u8));
         let drawn = [0, 1, 2].map(|attempt| Iban::drawn(id, attempt).to_string());
-        assert_eq!(
-            drawn,
-            [
-                "NL83OPEN0358190527",
-                "NL32OPEN0476446764",
-                "NL76OPEN0927538458"
-            ]
-        );
+        assert_eq!(drawn, ["NL83OPEN0358190527", "NL32OPEN0476446764", "NL76OPEN0927538458"]);
     }
 
     #[test]
@@ -206,11 +161,7 @@ mod tests {
             let found: Vec<_> = candidates(id, &stage.context()).collect();
             assert_eq!(found.len(), 8);
             assert!(found.iter().all(|iban| stage.context().owns(iban.as_str())));
-            assert_eq!(
-                found,
-                candidates(id, &stage.context()).collect::<Vec<_>>(),
-                "a replay draws the same"
-            );
+            assert_eq!(found, candidates(id, &stage.context()).collect::<Vec<_>>(), "a replay draws the same");
         }
     }
 

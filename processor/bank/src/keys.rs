@@ -18,15 +18,10 @@ pub fn keys_of(input: &Input, ctx: &Context<'_>) -> Keys {
     match input {
         Input::AccountCreation(command) => of_account_creation(command, ctx),
         Input::Transfer(command) => of_transfer(command, ctx),
-        Input::CreditRequested(request) => Keys {
-            accounts: vec![request.to],
-            ..Keys::default()
-        },
-        Input::CreditSettled(answer) => Keys {
-            outcome: Some(answer.id),
-            accounts: vec![answer.from],
-            ..Keys::default()
-        },
+        Input::CreditRequested(request) => Keys { accounts: vec![request.to], ..Keys::default() },
+        Input::CreditSettled(answer) => {
+            Keys { outcome: Some(answer.id), accounts: vec![answer.from], ..Keys::default() }
+        }
     }
 }
 
@@ -41,13 +36,6 @@ fn of_account_creation(command: &AccountCreation, ctx: &Context<'_>) -> Keys {
 /// No user: an account names its owner, so the row of `from` is enough to tell whose it is.
 fn of_transfer(command: &Transfer, ctx: &Context<'_>) -> Keys {
     let here = |text: &str| Iban::parse(text).filter(|_| ctx.owns(text));
-    let accounts = [here(&command.from), here(&command.to)]
-        .into_iter()
-        .flatten()
-        .collect();
-    Keys {
-        outcome: Some(command.id),
-        user: None,
-        accounts,
-    }
+    let accounts = [here(&command.from), here(&command.to)].into_iter().flatten().collect();
+    Keys { outcome: Some(command.id), user: None, accounts }
 }

@@ -71,11 +71,7 @@ pub struct CreditPoint {
 
 impl Outcome {
     /// Of an account creation.
-    pub(crate) fn of_account_creation(
-        command: &AccountCreation,
-        state: OutcomeState,
-        ctx: &Context<'_>,
-    ) -> Outcome {
+    pub(crate) fn of_account_creation(command: &AccountCreation, state: OutcomeState, ctx: &Context<'_>) -> Outcome {
         Outcome {
             id: command.id,
             fingerprint: Fingerprint::of_account_creation(command),
@@ -87,11 +83,7 @@ impl Outcome {
     }
 
     /// Of a transfer.
-    pub(crate) fn of_transfer(
-        command: &Transfer,
-        state: OutcomeState,
-        ctx: &Context<'_>,
-    ) -> Outcome {
+    pub(crate) fn of_transfer(command: &Transfer, state: OutcomeState, ctx: &Context<'_>) -> Outcome {
         Outcome {
             id: command.id,
             fingerprint: Fingerprint::of_transfer(command),
@@ -105,8 +97,7 @@ impl Outcome {
     /// Whether the row may go: it is final, and `retention_ms` have passed since. A pending outcome never expires,
     /// because the answer from the other partition needs it.
     pub fn is_expired(&self, now_ms: i64, retention_ms: i64) -> bool {
-        !matches!(self.state, OutcomeState::Pending(_))
-            && now_ms.saturating_sub(self.time_ms) > retention_ms
+        !matches!(self.state, OutcomeState::Pending(_)) && now_ms.saturating_sub(self.time_ms) > retention_ms
     }
 }
 
@@ -127,27 +118,12 @@ mod tests {
 
     #[test]
     fn only_final_outcomes_expire_and_only_after_their_retention() {
-        let confirmed = outcome(OutcomeState::Confirmed {
-            iban: None,
-            credit: None,
-        });
-        let failed = outcome(OutcomeState::Failed {
-            reason: "insufficient funds".into(),
-        });
-        let reservation = Reservation {
-            from: Iban::COMPANY,
-            to: Iban::COMPANY,
-            amount: Cents(1),
-            description: String::new(),
-        };
+        let confirmed = outcome(OutcomeState::Confirmed { iban: None, credit: None });
+        let failed = outcome(OutcomeState::Failed { reason: "insufficient funds".into() });
+        let reservation =
+            Reservation { from: Iban::COMPANY, to: Iban::COMPANY, amount: Cents(1), description: String::new() };
         let pending = outcome(OutcomeState::Pending(reservation));
-        for (now_ms, expired) in [
-            (1_000, false),
-            (1_500, false),
-            (1_501, true),
-            (i64::MAX, true),
-            (i64::MIN, false),
-        ] {
+        for (now_ms, expired) in [(1_000, false), (1_500, false), (1_501, true), (i64::MAX, true), (i64::MIN, false)] {
             assert_eq!(confirmed.is_expired(now_ms, 500), expired, "{now_ms}");
             assert_eq!(failed.is_expired(now_ms, 500), expired, "{now_ms}");
             assert!(!pending.is_expired(now_ms, 500), "{now_ms}");

@@ -40,19 +40,11 @@ mod tests {
     fn c04_the_company_exists_in_exactly_one_partition() {
         let of = |partition| seeds(&Stage::of(partition, 12).context());
         let all: Vec<Row> = (0..12).flat_map(of).collect();
-        let [Row::Account(account), Row::User(user)] = all.as_slice() else {
-            panic!("{all:?}")
-        };
+        let [Row::Account(account), Row::User(user)] = all.as_slice() else { panic!("{all:?}") };
         assert_eq!(account.iban.as_str(), "NL66OPEN0000000000");
         assert_eq!(account.balance, Cents(100_000_000_000_000_000));
-        assert_eq!(
-            (account.limit, account.sequence, account.reserved),
-            (Cents(-50_000), 0, Cents(0))
-        );
-        assert_eq!(
-            (user.username.as_str(), &user.password_hash),
-            ("NL66OPEN0000000000", &None)
-        );
+        assert_eq!((account.limit, account.sequence, account.reserved), (Cents(-50_000), 0, Cents(0)));
+        assert_eq!((user.username.as_str(), &user.password_hash), ("NL66OPEN0000000000", &None));
         assert_eq!(account.username, user.username);
     }
 }

@@ -5,8 +5,8 @@
 
 use crate::account::Change;
 use crate::{
-    Account, BrokenState, Context, CreditPoint, CreditSettled, Event, Outcome, OutcomeState,
-    Rejection, Reservation, State, Verdict,
+    Account, BrokenState, Context, CreditPoint, CreditSettled, Event, Outcome, OutcomeState, Rejection, Reservation,
+    State, Verdict,
 };
 
 pub(crate) fn decide(
@@ -17,50 +17,22 @@ pub(crate) fn decide(
     let Some((outcome, reservation)) = awaited(state, answer) else {
         return Ok((Verdict::Dropped, vec![]));
     };
-    let from = state
-        .account(&reservation.from)
-        .ok_or(BrokenState::AccountMissing {
-            iban: reservation.from,
-        })?;
+    let from = state.account(&reservation.from).ok_or(BrokenState::AccountMissing { iban: reservation.from })?;
     let mut events = vec![released(from, reservation)?];
     let (key, id) = (outcome.key.clone(), outcome.id);
     let (verdict, decided, feedback) = match &answer.refused {
         None => {
             events.push(debited(from, id, reservation, ctx)?);
-            let credit = CreditPoint {
-                partition: answer.partition,
-                commit_sequence: answer.commit_sequence,
-            };
-            let confirmed = OutcomeState::Confirmed {
-                iban: None,
-                credit: Some(credit),
-            };
-            (
-                Verdict::Accepted,
-                confirmed,
-                Event::MoneyTransferConfirmed { key, id },
-            )
+            let credit = CreditPoint { partition: answer.partition, commit_sequence: answer.commit_sequence };
+            let confirmed = OutcomeState::Confirmed { iban: None, credit: Some(credit) };
+            (Verdict::Accepted, confirmed, Event::MoneyTransferConfirmed { key, id })
         }
         Some(reason) => {
-            let failed = OutcomeState::Failed {
-                reason: reason.clone(),
-            };
-            (
-                Verdict::Refused,
-                failed,
-                Event::MoneyTransferFailed {
-                    key,
-                    id,
-                    reason: reason.clone(),
-                },
-            )
+            let failed = OutcomeState::Failed { reason: reason.clone() };
+            (Verdict::Refused, failed, Event::MoneyTransferFailed { key, id, reason: reason.clone() })
         }
     };
-    events.push(Event::OutcomeRecorded(Outcome {
-        state: decided,
-        time_ms: ctx.time_ms,
-        ..outcome.clone()
-    }));
+    events.push(Event::OutcomeRecorded(Outcome { state: decided, time_ms: ctx.time_ms, ..outcome.clone() }));
     events.push(feedback);
     Ok((verdict, events))
 }
@@ -69,23 +41,15 @@ pub(crate) fn decide(
 fn awaited<'s>(state: &'s State, answer: &CreditSettled) -> Option<(&'s Outcome, &'s Reservation)> {
     let outcome = state.outcome.as_ref()?;
     match &outcome.state {
-        OutcomeState::Pending(held) if held.from == answer.from && held.to == answer.to => {
-            Some((outcome, held))
-        }
+        OutcomeState::Pending(held) if held.from == answer.from && held.to == answer.to => Some((outcome, held)),
         _ => None,
     }
 }
 
 fn released(from: &Account, reservation: &Reservation) -> Result<Event, BrokenState> {
-    let reserved = from
-        .reserved
-        .checked_sub(reservation.amount)
-        .filter(|rest| rest.0 >= 0);
+    let reserved = from.reserved.checked_sub(reservation.amount).filter(|rest| rest.0 >= 0);
     let reserved = reserved.ok_or(BrokenState::ReservationMissing { iban: from.iban })?;
-    Ok(Event::Released {
-        iban: from.iban,
-        reserved,
-    })
+    Ok(Event::Released { iban: from.iban, reserved })
 }
 
 fn debited(
@@ -94,27 +58,13 @@ fn debited(
     reservation: &Reservation,
     ctx: &Context<'_>,
 ) -> Result<Event, BrokenState> {
-    let by = reservation
-        .amount
-        .checked_neg()
-        .ok_or(Rejection::AmountTooLarge);
+    let by = reservation.amount.checked_neg().ok_or(Rejection::AmountTooLarge);
     let debit = by.and_then(|by| {
         let (from_to, description) = (reservation.to.as_str(), reservation.description.as_str());
-        from.balance_changed(
-            Change {
-                nth: 0,
-                by,
-                from_to,
-                description,
-                transfer_id,
-            },
-            ctx,
-        )
+        from.balance_changed(Change { nth: 0, by, from_to, description, transfer_id }, ctx)
     });
     let covered = debit.ok().filter(|debit| debit.new_balance >= from.limit);
-    covered
-        .map(Event::BalanceChanged)
-        .ok_or(BrokenState::ReservationMissing { iban: from.iban })
+    covered.map(Event::BalanceChanged).ok_or(BrokenState::ReservationMissing { iban: from.iban })
 }
 
 #[cfg(test)]

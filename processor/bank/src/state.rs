@@ -35,37 +35,14 @@ impl State {
 
     /// The rows that are not as they were: what has to be written.
     pub fn changed_since(&self, before: &State) -> Vec<Row> {
-        let accounts = self
-            .accounts
-            .iter()
-            .filter(|now| before.account(&now.iban) != Some(now))
-            .cloned();
-        let user = self
-            .user
-            .iter()
-            .filter(|_| self.user != before.user)
-            .cloned();
-        let outcome = self
-            .outcome
-            .iter()
-            .filter(|_| self.outcome != before.outcome)
-            .cloned();
-        accounts
-            .map(Row::Account)
-            .chain(user.map(Row::User))
-            .chain(outcome.map(Row::Outcome))
-            .collect()
+        let accounts = self.accounts.iter().filter(|now| before.account(&now.iban) != Some(now)).cloned();
+        let user = self.user.iter().filter(|_| self.user != before.user).cloned();
+        let outcome = self.outcome.iter().filter(|_| self.outcome != before.outcome).cloned();
+        accounts.map(Row::Account).chain(user.map(Row::User)).chain(outcome.map(Row::Outcome)).collect()
     }
 
-    fn with_account(
-        mut self,
-        iban: &Iban,
-        change: impl FnOnce(&mut Account),
-    ) -> Result<State, BrokenState> {
-        let account = self
-            .accounts
-            .iter_mut()
-            .find(|account| account.iban == *iban);
+    fn with_account(mut self, iban: &Iban, change: impl FnOnce(&mut Account)) -> Result<State, BrokenState> {
+        let account = self.accounts.iter_mut().find(|account| account.iban == *iban);
         change(account.ok_or(BrokenState::AccountMissing { iban: *iban })?);
         Ok(self)
     }

@@ -34,11 +34,7 @@ impl Stage {
                 tokens: Tokens::new(vec![secret], Tokens::COMPANY_DEFAULT).unwrap(),
                 iban_draws_max: IBAN_DRAWS_MAX,
             },
-            partition_of: Box::new(move |key| {
-                key.bytes()
-                    .last()
-                    .map_or(0, |byte| i32::from(byte - b'0') % partitions)
-            }),
+            partition_of: Box::new(move |key| key.bytes().last().map_or(0, |byte| i32::from(byte - b'0') % partitions)),
         }
     }
 
@@ -62,14 +58,8 @@ pub(crate) struct Given {
 }
 
 pub(crate) fn given(accounts: impl Into<Vec<Account>>) -> Given {
-    let state = State {
-        accounts: accounts.into(),
-        ..State::default()
-    };
-    Given {
-        stage: Stage::of(0, 2),
-        state,
-    }
+    let state = State { accounts: accounts.into(), ..State::default() };
+    Given { stage: Stage::of(0, 2), state }
 }
 
 impl Given {
@@ -124,10 +114,7 @@ impl Then {
 
 /// An account as opened, with money in it.
 pub(crate) fn account(iban: Iban, username: &str, balance: i64) -> Account {
-    Account {
-        balance: Cents(balance),
-        ..Account::opened(iban, username, AccountType::Manual, 0)
-    }
+    Account { balance: Cents(balance), ..Account::opened(iban, username, AccountType::Manual, 0) }
 }
 
 /// A transfer by the owner of the account, with the right token.
@@ -156,14 +143,7 @@ pub(crate) fn cash_deposit(to: &str, amount: i64) -> Transfer {
 }
 
 /// The event of the nth transaction (from 0) of a decision about the transfers above, made in partition 0 of 2.
-pub(crate) fn balance_changed(
-    iban: Iban,
-    new_balance: i64,
-    by: i64,
-    from_to: &str,
-    sequence: i64,
-    nth: i64,
-) -> Event {
+pub(crate) fn balance_changed(iban: Iban, new_balance: i64, by: i64, from_to: &str, sequence: i64, nth: i64) -> Event {
     Event::BalanceChanged(BalanceChanged {
         iban,
         new_balance: Cents(new_balance),
@@ -189,29 +169,17 @@ pub(crate) fn outcome_of(command: &Transfer, state: OutcomeState) -> Outcome {
 }
 
 pub(crate) fn confirmed() -> OutcomeState {
-    OutcomeState::Confirmed {
-        iban: None,
-        credit: None,
-    }
+    OutcomeState::Confirmed { iban: None, credit: None }
 }
 
 pub(crate) fn refused(reason: &str) -> OutcomeState {
-    OutcomeState::Failed {
-        reason: reason.into(),
-    }
+    OutcomeState::Failed { reason: reason.into() }
 }
 
 pub(crate) fn transfer_confirmed(key: &str) -> Event {
-    Event::MoneyTransferConfirmed {
-        key: key.into(),
-        id: ID,
-    }
+    Event::MoneyTransferConfirmed { key: key.into(), id: ID }
 }
 
 pub(crate) fn transfer_failed(key: &str, reason: &str) -> Event {
-    Event::MoneyTransferFailed {
-        key: key.into(),
-        id: ID,
-        reason: reason.into(),
-    }
+    Event::MoneyTransferFailed { key: key.into(), id: ID, reason: reason.into() }
 }

@@ -68,9 +68,7 @@ impl TokenSecret {
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<TokenSecret, SecretError> {
         let bytes = bytes.into();
         match bytes.len() {
-            length if length < TokenSecret::BYTES_MIN => {
-                Err(SecretError::TooShort { bytes: length })
-            }
+            length if length < TokenSecret::BYTES_MIN => Err(SecretError::TooShort { bytes: length }),
             _ => Ok(TokenSecret(bytes)),
         }
     }
@@ -83,9 +81,7 @@ impl TokenSecret {
 
     fn token(&self, iban: &Iban) -> Token {
         let mac = self.sign(iban.as_str().as_bytes());
-        let number = mac.iter().fold(0_u128, |rest, byte| {
-            (rest * 256 + u128::from(*byte)) % MODULUS
-        });
+        let number = mac.iter().fold(0_u128, |rest, byte| (rest * 256 + u128::from(*byte)) % MODULUS);
         Token(format!("{number:0width$}", width = DIGITS))
     }
 
@@ -124,20 +120,12 @@ impl Tokens {
         }
         let mut secrets = secrets.into_iter();
         let signer = secrets.next().ok_or(SecretError::None)?;
-        Ok(Tokens {
-            signer,
-            earlier: secrets.collect(),
-            company: Token::new(company),
-        })
+        Ok(Tokens { signer, earlier: secrets.collect(), company: Token::new(company) })
     }
 
     /// The token of an account, as its owner gets it.
     pub fn token(&self, iban: &Iban) -> Token {
-        if *iban == Iban::COMPANY {
-            self.company.clone()
-        } else {
-            self.signer.token(iban)
-        }
+        if *iban == Iban::COMPANY { self.company.clone() } else { self.signer.token(iban) }
     }
 
     /// Whether `given` is the token of the account under any of the secrets.
@@ -145,8 +133,7 @@ impl Tokens {
         if *iban == Iban::COMPANY {
             return same(&self.company, given);
         }
-        self.secrets()
-            .any(|secret| same(&secret.token(iban), given))
+        self.secrets().any(|secret| same(&secret.token(iban), given))
     }
 
     /// The check value of the secret that signs: to be stored with the state.
@@ -168,10 +155,7 @@ impl Tokens {
 /// Compares without an early exit, so that the time taken does not tell how many digits were right.
 fn same(expected: &Token, given: &Token) -> bool {
     let (expected, given) = (expected.0.as_bytes(), given.0.as_bytes());
-    let differing = expected
-        .iter()
-        .zip(given)
-        .fold(0, |bits, (left, right)| bits | (left ^ right));
+    let differing = expected.iter().zip(given).fold(0, |bits, (left, right)| bits | (left ^ right));
     expected.len() == given.len() && std::hint::black_box(differing) == 0
 }
 
@@ -186,10 +170,7 @@ mod tests {
     const SECOND: &[u8] = b"another secret, for rotation....";
 
     fn tokens(secrets: &[&[u8]]) -> Tokens {
-        let secrets = secrets
-            .iter()
-            .map(|bytes| TokenSecret::new(*bytes).unwrap())
-            .collect();
+        let secrets = secrets.iter().map(|bytes| TokenSecret::new(*bytes).unwrap()).collect();
         Tokens::new(secrets, Tokens::COMPANY_DEFAULT).unwrap()
     }
 
@@ -214,11 +195,7 @@ mod tests {
     #[test]
     fn the_first_secret_signs_and_all_verify() {
         let account = iban("NL39OPEN0000000001");
-        let (old, both, new) = (
-            tokens(&[FIRST]),
-            tokens(&[SECOND, FIRST]),
-            tokens(&[SECOND]),
-        );
+        let (old, both, new) = (tokens(&[FIRST]), tokens(&[SECOND, FIRST]), tokens(&[SECOND]));
         assert_eq!(both.token(&account), new.token(&account));
         assert!(both.verify(&account, &old.token(&account)));
         assert!(both.verify(&account, &new.token(&account)));
@@ -229,22 +206,11 @@ mod tests {
     fn the_company_has_the_configured_token_and_no_other() {
         let company = |token: &str| Tokens::new(vec![TokenSecret::new(FIRST).unwrap()], token);
         let tokens = company("12345678901234567890").unwrap();
-        assert_eq!(
-            tokens.token(&Iban::COMPANY).as_str(),
-            "12345678901234567890"
-        );
+        assert_eq!(tokens.token(&Iban::COMPANY).as_str(), "12345678901234567890");
         assert!(tokens.verify(&Iban::COMPANY, &Token::new("12345678901234567890")));
         assert!(!tokens.verify(&Iban::COMPANY, &Token::new("49685922180133596931")));
-        assert!(!tokens.verify(
-            &iban("NL39OPEN0000000001"),
-            &Token::new("12345678901234567890")
-        ));
-        for wrong in [
-            "",
-            "1234567890123456789",
-            "123456789012345678901",
-            "1234567890123456789x",
-        ] {
+        assert!(!tokens.verify(&iban("NL39OPEN0000000001"), &Token::new("12345678901234567890")));
+        for wrong in ["", "1234567890123456789", "123456789012345678901", "1234567890123456789x"] {
             assert_eq!(company(wrong).unwrap_err(), SecretError::CompanyToken);
         }
     }
@@ -253,13 +219,7 @@ mod tests {
     fn only_the_whole_token_is_right() {
         let (tokens, account) = (tokens(&[FIRST]), iban("NL67OPEN0000000176"));
         assert!(tokens.verify(&account, &Token::new("00597424087980229427")));
-        for wrong in [
-            "597424087980229427",
-            "00597424087980229426",
-            "005974240879802294270",
-            "",
-            "cash",
-        ] {
+        for wrong in ["597424087980229427", "00597424087980229426", "005974240879802294270", "", "cash"] {
             assert!(!tokens.verify(&account, &Token::new(wrong)), "{wrong}");
         }
     }
@@ -274,23 +234,14 @@ mod tests {
 
     #[test]
     fn poor_secrets_are_refused() {
-        assert_eq!(
-            TokenSecret::new("short").unwrap_err(),
-            SecretError::TooShort { bytes: 5 }
-        );
-        assert_eq!(
-            Tokens::new(vec![], Tokens::COMPANY_DEFAULT).unwrap_err(),
-            SecretError::None
-        );
+        assert_eq!(TokenSecret::new("short").unwrap_err(), SecretError::TooShort { bytes: 5 });
+        assert_eq!(Tokens::new(vec![], Tokens::COMPANY_DEFAULT).unwrap_err(), SecretError::None);
     }
 
     #[test]
     fn debugging_shows_nothing() {
         let shown = format!("{:?}", tokens(&[FIRST]));
-        assert!(
-            !shown.contains("0123456789") && !shown.contains("0000") && !shown.contains("48, 49"),
-            "{shown}"
-        );
+        assert!(!shown.contains("0123456789") && !shown.contains("0000") && !shown.contains("48, 49"), "{shown}");
     }
 
     proptest! {

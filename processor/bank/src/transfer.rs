@@ -7,8 +7,8 @@
 use crate::account::Change;
 use crate::rejection::ensure;
 use crate::{
-    Account, CASH, Cents, Context, CreditRequested, Event, Fingerprint, Iban, Outcome,
-    OutcomeState, Rejection, Reservation, State, Transfer, Verdict,
+    Account, CASH, Cents, Context, CreditRequested, Event, Fingerprint, Iban, Outcome, OutcomeState, Rejection,
+    Reservation, State, Transfer, Verdict,
 };
 
 /// Characters of a description.
@@ -22,51 +22,21 @@ enum Movement {
     Begun(Reservation, Vec<Event>),
 }
 
-pub(crate) fn decide(
-    state: &State,
-    command: &Transfer,
-    ctx: &Context<'_>,
-) -> (Verdict, Vec<Event>) {
+pub(crate) fn decide(state: &State, command: &Transfer, ctx: &Context<'_>) -> (Verdict, Vec<Event>) {
     if let Some(earlier) = &state.outcome {
         return match earlier.fingerprint == Fingerprint::of_transfer(command) {
-            true => (
-                Verdict::Repeated,
-                feedback(command, &earlier.state).into_iter().collect(),
-            ), // a
+            true => (Verdict::Repeated, feedback(command, &earlier.state).into_iter().collect()), // a
             // b. The outcome stays that of the first command with this id.
-            false => (
-                Verdict::Refused,
-                vec![failed(
-                    command,
-                    Rejection::IdUsedForAnotherTransfer.to_string(),
-                )],
-            ),
+            false => (Verdict::Refused, vec![failed(command, Rejection::IdUsedForAnotherTransfer.to_string())]),
         };
     }
     let (verdict, outcome, mut events) = match ladder(state, command, ctx) {
-        Ok(Movement::Done(events)) => (
-            Verdict::Accepted,
-            OutcomeState::Confirmed {
-                iban: None,
-                credit: None,
-            },
-            events,
-        ),
-        Ok(Movement::Begun(reservation, events)) => {
-            (Verdict::Pending, OutcomeState::Pending(reservation), events)
-        }
-        Err(rejection) => (
-            Verdict::Refused,
-            OutcomeState::Failed {
-                reason: rejection.to_string(),
-            },
-            vec![],
-        ),
+        Ok(Movement::Done(events)) => (Verdict::Accepted, OutcomeState::Confirmed { iban: None, credit: None }, events),
+        Ok(Movement::Begun(reservation, events)) => (Verdict::Pending, OutcomeState::Pending(reservation), events),
+        Err(rejection) => (Verdict::Refused, OutcomeState::Failed { reason: rejection.to_string() }, vec![]),
     };
     let answer = feedback(command, &outcome);
-    events.push(Event::OutcomeRecorded(Outcome::of_transfer(
-        command, outcome, ctx,
-    )));
+    events.push(Event::OutcomeRecorded(Outcome::of_transfer(command, outcome, ctx)));
     events.extend(answer);
     (verdict, events)
 }
@@ -88,9 +58,7 @@ fn ladder(state: &State, command: &Transfer, ctx: &Context<'_>) -> Result<Moveme
         // l
         (None, Some(to)) => deposit(state.account(&to).ok_or(BothNotKnown)?, command, ctx),
         (Some(from), Some(to)) if !ctx.owns(to.as_str()) => reserve(from, to, command, ctx),
-        (Some(from), Some(to)) => {
-            exchange(from, state.account(&to).ok_or(ToIsNotKnown)?, command, ctx)
-        }
+        (Some(from), Some(to)) => exchange(from, state.account(&to).ok_or(ToIsNotKnown)?, command, ctx),
         // m
         (Some(from), None) => withdraw(from, command, ctx),
     }
@@ -117,21 +85,11 @@ fn is_authorised(payer: Option<Iban>, command: &Transfer, ctx: &Context<'_>) -> 
 /// The account that pays, `None` for cash, and rule 0: the key of the command gives the right to use it. The key is
 /// the iban itself or the name of its owner; a deposit is keyed by the account it credits, so that it is always one
 /// step in one partition.
-fn source<'s>(
-    state: &'s State,
-    command: &Transfer,
-    payer: Option<Iban>,
-) -> Result<Option<&'s Account>, Rejection> {
+fn source<'s>(state: &'s State, command: &Transfer, payer: Option<Iban>) -> Result<Option<&'s Account>, Rejection> {
     let Some(iban) = payer else {
-        return ensure(
-            command.key == command.to,
-            Rejection::FromDoesNotBelongToUser,
-        )
-        .map(|()| None);
+        return ensure(command.key == command.to, Rejection::FromDoesNotBelongToUser).map(|()| None);
     };
-    let account = state
-        .account(&iban)
-        .ok_or(Rejection::FromDoesNotBelongToUser)?;
+    let account = state.account(&iban).ok_or(Rejection::FromDoesNotBelongToUser)?;
     let entitled = command.key == command.from || command.key == account.username;
     ensure(entitled, Rejection::FromDoesNotBelongToUser).map(|()| Some(account))
 }
@@ -140,11 +98,7 @@ fn source<'s>(
 /// not valid may not leave: nobody would get it.
 fn payee(command: &Transfer) -> Result<Option<Iban>, Rejection> {
     let payee = Iban::parse(&command.to);
-    ensure(
-        payee.is_some() || !Iban::resembles(&command.to),
-        Rejection::ToIsInvalid,
-    )
-    .map(|()| payee)
+    ensure(payee.is_some() || !Iban::resembles(&command.to), Rejection::ToIsInvalid).map(|()| payee)
 }
 
 /// Whether the account can pay; cash always can.
@@ -163,29 +117,13 @@ fn withdraw(from: &Account, command: &Transfer, ctx: &Context<'_>) -> Result<Mov
 }
 
 /// Both accounts are here: both change, or none.
-fn exchange(
-    from: &Account,
-    to: &Account,
-    command: &Transfer,
-    ctx: &Context<'_>,
-) -> Result<Movement, Rejection> {
-    Ok(Movement::Done(vec![
-        debit(from, command, ctx)?,
-        credit(to, 1, command, ctx)?,
-    ]))
+fn exchange(from: &Account, to: &Account, command: &Transfer, ctx: &Context<'_>) -> Result<Movement, Rejection> {
+    Ok(Movement::Done(vec![debit(from, command, ctx)?, credit(to, 1, command, ctx)?]))
 }
 
 /// Sets the money aside and asks the partition of `to`.
-fn reserve(
-    from: &Account,
-    to: Iban,
-    command: &Transfer,
-    ctx: &Context<'_>,
-) -> Result<Movement, Rejection> {
-    let reserved = from
-        .reserved
-        .checked_add(command.amount)
-        .ok_or(Rejection::AmountTooLarge)?;
+fn reserve(from: &Account, to: Iban, command: &Transfer, ctx: &Context<'_>) -> Result<Movement, Rejection> {
+    let reserved = from.reserved.checked_add(command.amount).ok_or(Rejection::AmountTooLarge)?;
     let (amount, description) = (command.amount, command.description.clone());
     let request = CreditRequested {
         id: command.id,
@@ -196,69 +134,37 @@ fn reserve(
         time_ms: ctx.time_ms,
     };
     Ok(Movement::Begun(
-        Reservation {
-            from: from.iban,
-            to,
-            amount,
-            description,
-        },
-        vec![
-            Event::Reserved {
-                iban: from.iban,
-                reserved,
-            },
-            Event::CreditRequested(request),
-        ],
+        Reservation { from: from.iban, to, amount, description },
+        vec![Event::Reserved { iban: from.iban, reserved }, Event::CreditRequested(request)],
     ))
 }
 
 fn debit(from: &Account, command: &Transfer, ctx: &Context<'_>) -> Result<Event, Rejection> {
-    let by = command
-        .amount
-        .checked_neg()
-        .ok_or(Rejection::AmountTooLarge)?;
-    from.balance_changed(change(0, by, &command.to, command), ctx)
-        .map(Event::BalanceChanged)
+    let by = command.amount.checked_neg().ok_or(Rejection::AmountTooLarge)?;
+    from.balance_changed(change(0, by, &command.to, command), ctx).map(Event::BalanceChanged)
 }
 
-fn credit(
-    to: &Account,
-    nth: i64,
-    command: &Transfer,
-    ctx: &Context<'_>,
-) -> Result<Event, Rejection> {
-    to.balance_changed(change(nth, command.amount, &command.from, command), ctx)
-        .map(Event::BalanceChanged)
+fn credit(to: &Account, nth: i64, command: &Transfer, ctx: &Context<'_>) -> Result<Event, Rejection> {
+    to.balance_changed(change(nth, command.amount, &command.from, command), ctx).map(Event::BalanceChanged)
 }
 
 fn change<'a>(nth: i64, by: Cents, from_to: &'a str, command: &'a Transfer) -> Change<'a> {
-    Change {
-        nth,
-        by,
-        from_to,
-        description: &command.description,
-        transfer_id: command.id,
-    }
+    Change { nth, by, from_to, description: &command.description, transfer_id: command.id }
 }
 
 /// What the client is told; nothing while the outcome is pending. Carries the key of the command that asks.
 fn feedback(command: &Transfer, outcome: &OutcomeState) -> Option<Event> {
     match outcome {
         OutcomeState::Pending(_) => None,
-        OutcomeState::Confirmed { .. } => Some(Event::MoneyTransferConfirmed {
-            key: command.key.clone(),
-            id: command.id,
-        }),
+        OutcomeState::Confirmed { .. } => {
+            Some(Event::MoneyTransferConfirmed { key: command.key.clone(), id: command.id })
+        }
         OutcomeState::Failed { reason } => Some(failed(command, reason.clone())),
     }
 }
 
 fn failed(command: &Transfer, reason: String) -> Event {
-    Event::MoneyTransferFailed {
-        key: command.key.clone(),
-        id: command.id,
-        reason,
-    }
+    Event::MoneyTransferFailed { key: command.key.clone(), id: command.id, reason }
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ mod producer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 pub use consumer::KafkaConsumer;
 pub use producer::KafkaProducer;
@@ -123,6 +125,20 @@ impl Log for KafkaLog {
             .fetch_watermarks(topic, at.partition, WATERMARK_TIMEOUT)
             .map_err(|error| fault::of_read(error, topic))?;
         Ok(Watermarks { low, high })
+    }
+
+    fn delete_before(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError> {
+        let refused = |error: rdkafka::error::KafkaError| LogError::Refused(error.to_string());
+        let admin: AdminClient<DefaultClientContext> = base(&self.options, "prune").create().map_err(refused)?;
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (at, offset) in offsets {
+            list.add_partition_offset(self.topics.name(at.topic), at.partition, Offset::Offset(*offset))
+                .map_err(refused)?;
+        }
+        let options = AdminOptions::new().operation_timeout(Some(WATERMARK_TIMEOUT));
+        let deleted = futures_executor::block_on(admin.delete_records(&list, &options)).map_err(refused)?;
+        let failed = deleted.elements().into_iter().find_map(|element| element.error().err());
+        failed.map_or(Ok(()), |error| Err(refused(error)))
     }
 }
 

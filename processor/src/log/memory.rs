@@ -323,6 +323,10 @@ impl Log for MemoryLog {
             Ok(Watermarks { low: partition.low(), high: partition.high() })
         })
     }
+
+    fn delete_before(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError> {
+        offsets.iter().try_for_each(|(at, offset)| self.delete_below(*at, *offset).map(|_| ()))
+    }
 }
 
 /// FNV-1a over fields that tell their lengths.

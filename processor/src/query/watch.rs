@@ -58,10 +58,10 @@ impl<A: Application> Watch<A> {
             match commit {
                 Ok(commit) if commit.commit_sequence <= from => {}
                 Ok(commit) => {
-                    if let Some(response) = self.response_of(&commit, last_key.as_deref())? {
-                        if responses.send(Ok(response)).await.is_err() {
-                            return Ok(());
-                        }
+                    if let Some(response) = self.response_of(&commit, last_key.as_deref())?
+                        && responses.send(Ok(response)).await.is_err()
+                    {
+                        return Ok(());
                     }
                 }
                 Err(RecvError::Lagged(missed)) => {

@@ -17,10 +17,7 @@ pub struct ManualClock {
 impl ManualClock {
     /// A clock that stands at `origin_ms` (milliseconds since 1970).
     pub fn shared(origin_ms: i64) -> Arc<ManualClock> {
-        Arc::new(ManualClock {
-            passed: Mutex::new(Duration::ZERO),
-            origin_ms,
-        })
+        Arc::new(ManualClock { passed: Mutex::new(Duration::ZERO), origin_ms })
     }
 
     /// Moves time forward.

@@ -7,8 +7,8 @@
 mod memory;
 
 use bank::{
-    AccountCreation, AccountType, COMPANY_BALANCE, Cents, CommandId, Event, Iban, Input,
-    OutcomeState, Row, Transfer, Verdict,
+    AccountCreation, AccountType, COMPANY_BALANCE, Cents, CommandId, Event, Iban, Input, OutcomeState, Row, Transfer,
+    Verdict,
 };
 use memory::{Bank, Delivery};
 use proptest::prelude::*;
@@ -21,18 +21,9 @@ const USERS: usize = 6;
 #[derive(Clone, Debug)]
 enum Step {
     /// A transfer between accounts, chosen by index; with the right or a wrong token.
-    Pay {
-        from: Index,
-        to: Index,
-        amount: i64,
-        honest: bool,
-    },
+    Pay { from: Index, to: Index, amount: i64, honest: bool },
     /// To an account number of which there is no account.
-    PayNobody {
-        from: Index,
-        number: u32,
-        amount: i64,
-    },
+    PayNobody { from: Index, number: u32, amount: i64 },
     /// To a shop.
     Spend { from: Index, amount: i64 },
     /// Cash comes in.
@@ -75,18 +66,11 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let mut world = World {
-            bank: Bank::new(PARTITIONS),
-            ibans: vec![Iban::COMPANY],
-            sent: vec![],
-            next_id: 1,
-        };
+        let mut world = World { bank: Bank::new(PARTITIONS), ibans: vec![Iban::COMPANY], sent: vec![], next_id: 1 };
         for user in 0..USERS {
             let id = world.id();
             let decision = world.send(creation(id, &format!("username{user}")));
-            let Some(Row::Account(account)) = decision.rows.first() else {
-                panic!("{decision:?}")
-            };
+            let Some(Row::Account(account)) = decision.rows.first() else { panic!("{decision:?}") };
             let iban = account.iban;
             world.ibans.push(iban);
         }
@@ -118,12 +102,7 @@ impl World {
 
     fn run(&mut self, step: &Step) {
         match step {
-            Step::Pay {
-                from,
-                to,
-                amount,
-                honest,
-            } => {
+            Step::Pay { from, to, amount, honest } => {
                 let (from, to) = (*from.get(&self.ibans), *to.get(&self.ibans));
                 let mut command = self.transfer(from, to.as_str(), *amount);
                 if !honest {
@@ -131,11 +110,7 @@ impl World {
                 }
                 self.send(command.into());
             }
-            Step::PayNobody {
-                from,
-                number,
-                amount,
-            } => {
+            Step::PayNobody { from, number, amount } => {
                 let to = memory::valid_iban(*number);
                 let command = self.transfer(*from.get(&self.ibans), to.as_str(), *amount);
                 self.send(command.into());
@@ -146,11 +121,8 @@ impl World {
             }
             Step::Deposit { to, amount } => {
                 let to = to.get(&self.ibans).to_string();
-                let command = Transfer {
-                    key: to.clone(),
-                    from: "cash".into(),
-                    ..self.transfer(Iban::COMPANY, &to, *amount)
-                };
+                let command =
+                    Transfer { key: to.clone(), from: "cash".into(), ..self.transfer(Iban::COMPANY, &to, *amount) };
                 self.send(command.into());
             }
             Step::SendAgain(which) => self.send_again(which.get(&self.sent).clone()),
@@ -167,39 +139,19 @@ impl World {
         let decision = self.bank.command(&input);
         assert!(decision.rows.is_empty(), "{decision:?}");
         let known = before.fingerprint == memory::fingerprint(&input);
-        assert_eq!(
-            decision.verdict,
-            if known {
-                Verdict::Repeated
-            } else {
-                Verdict::Refused
-            }
-        );
+        assert_eq!(decision.verdict, if known { Verdict::Repeated } else { Verdict::Refused });
         let pending = matches!(before.state, OutcomeState::Pending(_));
-        assert_eq!(
-            decision.events.len(),
-            usize::from(!known || !pending),
-            "{decision:?}"
-        );
+        assert_eq!(decision.events.len(), usize::from(!known || !pending), "{decision:?}");
     }
 
     /// The scope of an id is the partition of its command, so the key stays that of the id's first owner.
     fn mix(&mut self, id: &Index, body: &Index) {
-        let transfers: Vec<_> = self
-            .sent
-            .iter()
-            .filter_map(memory::as_transfer)
-            .cloned()
-            .collect();
+        let transfers: Vec<_> = self.sent.iter().filter_map(memory::as_transfer).cloned().collect();
         if transfers.is_empty() {
             return;
         }
         let (first, body) = (id.get(&transfers), body.get(&transfers));
-        let mixed = Transfer {
-            id: first.id,
-            key: first.key.clone(),
-            ..body.clone()
-        };
+        let mixed = Transfer { id: first.id, key: first.key.clone(), ..body.clone() };
         self.send_again(mixed.into());
     }
 
@@ -207,21 +159,11 @@ impl World {
     fn check(&self) {
         let bank = &self.bank;
         for account in bank.accounts() {
-            assert!(
-                account.balance.0 - account.reserved.0 >= account.limit.0,
-                "{account:?}"
-            );
+            assert!(account.balance.0 - account.reserved.0 >= account.limit.0, "{account:?}");
             assert!(account.reserved.0 >= 0, "{account:?}");
-            assert_eq!(
-                bank.reserved_by_outcomes(&account.iban),
-                account.reserved.0 as i128,
-                "{account:?}"
-            );
+            assert_eq!(bank.reserved_by_outcomes(&account.iban), account.reserved.0 as i128, "{account:?}");
         }
-        let held: i128 = bank
-            .accounts()
-            .map(|account| i128::from(account.balance.0))
-            .sum();
+        let held: i128 = bank.accounts().map(|account| i128::from(account.balance.0)).sum();
         let expected = i128::from(COMPANY_BALANCE.0) + bank.cash_flow + bank.credits_not_settled();
         assert_eq!(held, expected, "money appeared or vanished");
         bank.check_histories();
@@ -235,10 +177,7 @@ impl World {
         for input in &self.sent {
             let outcome = self.bank.outcome_of(input);
             let confirmed = matches!(outcome.state, OutcomeState::Confirmed { .. });
-            assert!(
-                !matches!(outcome.state, OutcomeState::Pending(_)),
-                "{outcome:?}"
-            );
+            assert!(!matches!(outcome.state, OutcomeState::Pending(_)), "{outcome:?}");
             let changes = self.bank.changes_of(outcome.id);
             let expected = match memory::as_transfer(input) {
                 Some(transfer) if confirmed => memory::legs(transfer),
@@ -322,27 +261,14 @@ fn two_users_cannot_have_one_name_and_the_first_keeps_it() {
     let id = world.id();
     let decision = world.send(creation(id, "username0"));
     let reason = "username already exists".to_owned();
-    assert_eq!(
-        decision.events.last(),
-        Some(&Event::AccountCreationFailed {
-            key: "username0".into(),
-            id,
-            reason
-        })
-    );
+    assert_eq!(decision.events.last(), Some(&Event::AccountCreationFailed { key: "username0".into(), id, reason }));
 }
 
 #[test]
 fn an_answer_that_comes_twice_is_dropped() {
     let mut world = World::new();
-    let (from, to) = (
-        world.ibans[1],
-        *world
-            .ibans
-            .iter()
-            .find(|iban| world.bank.apart(iban, &world.ibans[1]))
-            .unwrap(),
-    );
+    let (from, to) =
+        (world.ibans[1], *world.ibans.iter().find(|iban| world.bank.apart(iban, &world.ibans[1])).unwrap());
     let command = world.transfer(from, to.as_str(), 100);
     world.send(command.into());
     world.bank.deliver_first();

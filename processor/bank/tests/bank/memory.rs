@@ -1,9 +1,8 @@
 //! The bank's tables and messages, in memory: what the processor does around the rules, as small as it can be.
 
 use bank::{
-    Account, BalanceChanged, Cents, CommandId, Config, Context, Decision, Event, Fingerprint,
-    IBAN_DRAWS_MAX, Iban, Input, Outcome, OutcomeState, Row, State, TokenSecret, Tokens, Transfer,
-    User, Verdict, decide, keys_of, seeds,
+    Account, BalanceChanged, Cents, CommandId, Config, Context, Decision, Event, Fingerprint, IBAN_DRAWS_MAX, Iban,
+    Input, Outcome, OutcomeState, Row, State, TokenSecret, Tokens, Transfer, User, Verdict, decide, keys_of, seeds,
 };
 use proptest::sample::Index;
 use std::collections::{BTreeMap, VecDeque};
@@ -79,11 +78,7 @@ impl Bank {
     }
 
     pub fn deliver_first(&mut self) -> Delivery {
-        self.under_way
-            .keys()
-            .next()
-            .copied()
-            .map_or(Delivery::Nothing, |route| self.deliver_on(route))
+        self.under_way.keys().next().copied().map_or(Delivery::Nothing, |route| self.deliver_on(route))
     }
 
     fn deliver_on(&mut self, route: (i32, i32)) -> Delivery {
@@ -111,16 +106,9 @@ impl Bank {
         let state = State {
             outcome: keys.outcome.and_then(|id| task.outcomes.get(&id)).cloned(),
             user: keys.user.and_then(|name| task.users.get(&name).cloned()),
-            accounts: keys
-                .accounts
-                .iter()
-                .filter_map(|iban| task.accounts.get(iban))
-                .cloned()
-                .collect(),
+            accounts: keys.accounts.iter().filter_map(|iban| task.accounts.get(iban)).cloned().collect(),
         };
-        let decision = self
-            .with_context(partition, |ctx| decide(&state, input, ctx))
-            .unwrap();
+        let decision = self.with_context(partition, |ctx| decide(&state, input, ctx)).unwrap();
         self.write(partition, decision.rows.clone());
         self.send(partition, &decision);
         self.count_cash(input, &decision);
@@ -167,16 +155,12 @@ impl Bank {
                 _ => continue,
             };
             let receiver = self.partition_of_input(&message);
-            self.under_way
-                .entry((partition, receiver))
-                .or_default()
-                .push_back(message);
+            self.under_way.entry((partition, receiver)).or_default().push_back(message);
         }
     }
 
     fn count_cash(&mut self, input: &Input, decision: &Decision) {
-        let Some(transfer) = as_transfer(input).filter(|_| decision.verdict == Verdict::Accepted)
-        else {
+        let Some(transfer) = as_transfer(input).filter(|_| decision.verdict == Verdict::Accepted) else {
             return;
         };
         if transfer.from == "cash" {
@@ -198,21 +182,15 @@ impl Bank {
     }
 
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.partitions
-            .iter()
-            .flat_map(|task| task.accounts.values())
+        self.partitions.iter().flat_map(|task| task.accounts.values())
     }
 
     pub fn account(&self, iban: &Iban) -> &Account {
-        self.accounts()
-            .find(|account| account.iban == *iban)
-            .unwrap()
+        self.accounts().find(|account| account.iban == *iban).unwrap()
     }
 
     fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
-        self.partitions
-            .iter()
-            .flat_map(|task| task.outcomes.values())
+        self.partitions.iter().flat_map(|task| task.outcomes.values())
     }
 
     /// The one outcome of a command.
@@ -235,23 +213,13 @@ impl Bank {
     }
 
     pub fn reserved_by_outcomes(&self, iban: &Iban) -> i128 {
-        self.reservations()
-            .filter(|(_, held)| held.from == *iban)
-            .map(|(_, held)| i128::from(held.amount.0))
-            .sum()
+        self.reservations().filter(|(_, held)| held.from == *iban).map(|(_, held)| i128::from(held.amount.0)).sum()
     }
 
     /// Credits that exist already while their debits wait for the answer.
     pub fn credits_not_settled(&self) -> i128 {
-        let credited = |id| {
-            self.history
-                .iter()
-                .any(|change| change.transfer_id == id && change.changed_by.0 > 0)
-        };
-        self.reservations()
-            .filter(|(outcome, _)| credited(outcome.id))
-            .map(|(_, held)| i128::from(held.amount.0))
-            .sum()
+        let credited = |id| self.history.iter().any(|change| change.transfer_id == id && change.changed_by.0 > 0);
+        self.reservations().filter(|(outcome, _)| credited(outcome.id)).map(|(_, held)| i128::from(held.amount.0)).sum()
     }
 
     pub fn under_way(&self) -> usize {
@@ -270,13 +238,8 @@ impl Bank {
 
     /// The changes of a transfer: account and amount, debit first.
     pub fn changes_of(&self, id: CommandId) -> Vec<(String, i64)> {
-        let of_transfer = self
-            .history
-            .iter()
-            .filter(|change| change.transfer_id == id);
-        let mut changes: Vec<_> = of_transfer
-            .map(|change| (change.iban.to_string(), change.changed_by.0))
-            .collect();
+        let of_transfer = self.history.iter().filter(|change| change.transfer_id == id);
+        let mut changes: Vec<_> = of_transfer.map(|change| (change.iban.to_string(), change.changed_by.0)).collect();
         changes.sort_by_key(|(_, by)| *by);
         changes
     }
@@ -288,25 +251,14 @@ impl Bank {
         let mut chains: BTreeMap<Iban, (i64, Cents)> = BTreeMap::new();
         for change in &self.history {
             let partition = change.transaction_id % count;
-            assert_eq!(
-                partition,
-                i64::from(partition_of(change.iban.as_str(), count as i32))
-            );
+            assert_eq!(partition, i64::from(partition_of(change.iban.as_str(), count as i32)));
             let before = last.insert(partition, change.transaction_id).unwrap_or(0);
             assert!(before < change.transaction_id, "{change:?}");
-            let start = if change.iban == Iban::COMPANY {
-                bank::COMPANY_BALANCE
-            } else {
-                Cents::ZERO
-            };
+            let start = if change.iban == Iban::COMPANY { bank::COMPANY_BALANCE } else { Cents::ZERO };
             let (sequence, balance) = chains.entry(change.iban).or_insert((0, start));
             *sequence += 1;
             *balance = balance.checked_add(change.changed_by).unwrap();
-            assert_eq!(
-                (change.sequence, change.new_balance),
-                (*sequence, *balance),
-                "{change:?}"
-            );
+            assert_eq!((change.sequence, change.new_balance), (*sequence, *balance), "{change:?}");
         }
         for (iban, chain) in chains {
             let account = self.account(&iban);
@@ -317,9 +269,7 @@ impl Bank {
 
 /// Any function of the key does; the rules only ask it.
 fn partition_of(key: &str, partitions: i32) -> i32 {
-    let hash = key.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = key.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     (hash % partitions as u32) as i32
 }
 
@@ -342,15 +292,10 @@ pub fn fingerprint(input: &Input) -> Fingerprint {
 pub fn legs(transfer: &Transfer) -> Vec<(String, i64)> {
     let debit = (transfer.from.clone(), -transfer.amount.0);
     let credit = (transfer.to.clone(), transfer.amount.0);
-    [debit, credit]
-        .into_iter()
-        .filter(|(account, _)| Iban::parse(account).is_some())
-        .collect()
+    [debit, credit].into_iter().filter(|(account, _)| Iban::parse(account).is_some()).collect()
 }
 
 /// The valid iban that ends in a number, by trying all check digits.
 pub fn valid_iban(number: u32) -> Iban {
-    (0..100)
-        .find_map(|check| Iban::parse(&format!("NL{check:02}OPEN{number:010}")))
-        .unwrap()
+    (0..100).find_map(|check| Iban::parse(&format!("NL{check:02}OPEN{number:010}"))).unwrap()
 }

@@ -91,10 +91,10 @@ impl LogConsumer for KafkaConsumer {
         if positions.is_empty() {
             return;
         }
-        if let (Ok(list), Ok(inner)) = (self.list(positions), self.inner()) {
-            if let Err(error) = inner.commit(&list, CommitMode::Async) {
-                tracing::debug!(%error, "positions were not mirrored to the group");
-            }
+        if let (Ok(list), Ok(inner)) = (self.list(positions), self.inner())
+            && let Err(error) = inner.commit(&list, CommitMode::Async)
+        {
+            tracing::debug!(%error, "positions were not mirrored to the group");
         }
     }
 }

@@ -34,10 +34,10 @@ impl ProducerContext for DeliveryContext {
 
     fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
         // A failed delivery fails the commit; here only acknowledged offsets count.
-        if let Ok(message) = result {
-            if let Some(offset) = self.0.offsets.get(slot) {
-                offset.fetch_max(message.offset(), Ordering::AcqRel);
-            }
+        if let Ok(message) = result
+            && let Some(offset) = self.0.offsets.get(slot)
+        {
+            offset.fetch_max(message.offset(), Ordering::AcqRel);
         }
     }
 }

@@ -1,0 +1,421 @@
+//! What the topics add up to: one pass over facts, in the order of each partition, topics in any interleaving.
+//!
+//! Pure. What is wrong in every prefix of the log (a chain that does not fit, an account in a foreign partition) is
+//! noted here with the place; what can only be said about a drained system is left to checks.rs.
+//! Positions and dead letters have to be folded before commands: a command that is not processed yet is left for
+//! later, and one that was dead-lettered counts as never sent.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::breach::{Findings, Invariant};
+use super::facts::{At, Fact, Flow, Iban, Id, Kind, Topic, Verdict};
+
+/// The changes of one account.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Chain {
+    /// Balance before the first change.
+    pub opening: i64,
+    /// Balance after the last.
+    pub balance: i64,
+    /// Sequence of the last.
+    pub sequence: i64,
+    /// The lowest balance so far, and the offset where it was reached.
+    pub lowest: i64,
+    /// See `lowest`.
+    pub lowest_offset: i64,
+}
+
+/// The row of one account in the changelog.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Where the last version of the row lies.
+    pub at: At,
+    /// Cents.
+    pub balance: i64,
+    /// Cents that leave with transfers under way.
+    pub reserved: i64,
+    /// The lowest balance allowed.
+    pub limit: i64,
+    /// Changes so far.
+    pub sequence: i64,
+}
+
+/// One account.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct AccountFold {
+    /// By balance_changed.
+    pub chain: Option<Chain>,
+    /// By the changelog.
+    pub row: Option<Row>,
+    /// The command that opened it, by its answer.
+    pub opened_by: Option<Id>,
+}
+
+/// The first command with an id.
+#[derive(Clone, Copy, Debug)]
+pub struct First {
+    /// Where it lies in `commands`.
+    pub offset: i64,
+    /// Hash of everything that the client asked for.
+    pub body: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// Cents; 0 for accounts.
+    pub amount: i64,
+    /// What it does to balances when confirmed.
+    pub flow: Flow,
+    /// Hash of payer and payee.
+    pub parties: u64,
+}
+
+/// The changes of balances in one direction under one id.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Leg {
+    /// How many.
+    pub count: u32,
+    /// The last one.
+    pub at: Option<(i32, i64)>,
+    /// Sum of the changes, signed cents.
+    pub sum: i64,
+    /// Hash of payer and payee of the last one.
+    pub parties: u64,
+}
+
+/// The answers to an id, refusals of other bodies left out.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers {
+    /// How many; they all agree, or a breach was noted.
+    pub count: u32,
+    /// Which command they answer.
+    pub kind: Kind,
+    /// Whether it was done.
+    pub confirmed: bool,
+    /// Hash of the reason, or of what was opened.
+    pub answer: u64,
+    /// Where the first one lies.
+    pub offset: i64,
+}
+
+/// What the outcome table says about an id.
+#[derive(Clone, Copy, Default, Debug)]
+pub enum OutcomeRow {
+    /// Nothing in the changelog.
+    #[default]
+    Absent,
+    /// A tombstone.
+    Expired,
+    /// A row: the verdict and the hash of the answer.
+    Present(Verdict, u64),
+}
+
+/// Everything under one id.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct IdFold {
+    /// The first command.
+    pub first: Option<First>,
+    /// Commands that repeat the first one, it included.
+    pub same: u32,
+    /// Commands of another body, by kind (account, transfer).
+    pub other: [u32; 2],
+    /// Answers `id was used for another ..`, by kind.
+    pub conflicts: [u32; 2],
+    /// The answers.
+    pub answers: Option<Answers>,
+    /// Debits.
+    pub debit: Leg,
+    /// Credits.
+    pub credit: Leg,
+    /// The row of the outcome table.
+    pub outcome: OutcomeRow,
+    /// Credits asked of another partition, as far as those records are still there.
+    pub requested: u32,
+    /// Answers to these.
+    pub settled: u32,
+    /// Offset of the first answer that differs from the one before.
+    pub disagrees_at: Option<i64>,
+    /// The outcome expired at least once, so the id may have been used anew.
+    pub expired: bool,
+}
+
+/// How far a partition has come.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct PartitionFold {
+    /// Offset after the last readable record of `commands` and `transfers`.
+    pub input_end: [i64; 2],
+    /// Next offsets of the last Position; `None` before the first one.
+    pub next_offset: Option<[Option<i64>; 2]>,
+    /// Its commit sequence.
+    pub commit_sequence: i64,
+    /// The last transaction id in balance_changed.
+    pub last_transaction_id: Option<i64>,
+}
+
+/// Numbers for the report.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Counts {
+    /// Records read.
+    pub records: u64,
+    /// Commands that count (readable, not dead-lettered).
+    pub commands: u64,
+    /// Answers.
+    pub feedbacks: u64,
+    /// Changes of balances.
+    pub balance_changes: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Outcomes that have expired.
+    pub expired: u64,
+}
+
+/// The state of the bank as its topics tell it.
+#[derive(Debug)]
+pub struct Fold {
+    /// By partition number.
+    pub partitions: Vec<PartitionFold>,
+    /// By iban.
+    pub accounts: HashMap<Iban, AccountFold>,
+    /// By id and its partition.
+    pub ids: HashMap<Id, IdFold>,
+    /// What is wrong whatever comes later.
+    pub findings: Findings,
+    /// Commands that cannot be read and have no dead letter: breaches once the system is drained.
+    pub unread_commands: HashMap<At, String>,
+    /// Numbers for the report.
+    pub counts: Counts,
+    /// Cents that came in less cents that went out.
+    pub inflow: i128,
+    dead: HashSet<At>,
+}
+
+impl Fold {
+    /// Of topics with so many partitions each.
+    pub fn new(partitions: i32) -> Fold {
+        Fold {
+            partitions: vec![PartitionFold::default(); usize::try_from(partitions).unwrap_or(0)],
+            accounts: HashMap::new(),
+            ids: HashMap::new(),
+            findings: Findings::default(),
+            unread_commands: HashMap::new(),
+            counts: Counts::default(),
+            inflow: 0,
+            dead: HashSet::new(),
+        }
+    }
+
+    /// One more record. Records of one partition of a topic come in the order of their offsets. A command at or beyond
+    /// the position of its partition only shows that something is pending; it is to be given again later.
+    pub fn apply(&mut self, at: At, fact: Fact) {
+        self.advance_input(at);
+        if at.topic == Topic::Commands && at.offset >= self.commands_done(at.partition) {
+            return;
+        }
+        self.counts.records += 1;
+        match fact {
+            Fact::DeadLetter { source } => {
+                self.counts.dead_letters += 1;
+                self.dead.extend(source);
+            }
+            _ if self.dead.contains(&at) => {}
+            Fact::Command { id, kind, body, amount, flow, parties } => {
+                self.on_command(id, First { offset: at.offset, body, kind, amount, flow, parties });
+            }
+            Fact::Feedback { id, kind, conflict: true, .. } => {
+                self.counts.feedbacks += 1;
+                self.id(id).conflicts[kind as usize] += 1;
+            }
+            Fact::Feedback { id, kind, confirmed, answer, opened, conflict: false } => {
+                self.counts.feedbacks += 1;
+                let answers = Answers { count: 1, kind, confirmed, answer, offset: at.offset };
+                self.on_answer(id, answers);
+                if let Some(iban) = opened {
+                    self.on_opened(at, id, iban);
+                }
+            }
+            Fact::Balance { .. } => self.on_balance(at, fact),
+            Fact::Requested { id } => self.id(id).requested += 1,
+            Fact::Settled { id } => self.id(id).settled += 1,
+            Fact::Account { iban, balance, reserved, limit, sequence } => {
+                self.expect_home(at, &iban);
+                self.account(iban).row = Some(Row { at, balance, reserved, limit, sequence });
+            }
+            Fact::Outcome { id, verdict, answer } => {
+                self.id(id).outcome = OutcomeRow::Present(verdict, answer);
+            }
+            Fact::OutcomeGone { id } => {
+                self.counts.expired += 1;
+                let entry = self.id(id);
+                entry.outcome = OutcomeRow::Expired;
+                entry.expired = true;
+            }
+            Fact::Position { next_offset, commit_sequence } => self.on_position(at, next_offset, commit_sequence),
+            Fact::Unreadable { why } => self.on_unreadable(at, &why),
+            Fact::Other => {}
+        }
+    }
+
+    /// Offset of the first command of a partition that is not processed; 0 before the first position.
+    pub fn commands_done(&self, partition: i32) -> i64 {
+        let partition = usize::try_from(partition).ok().and_then(|number| self.partitions.get(number));
+        partition.and_then(|partition| partition.next_offset?[0]).unwrap_or(0)
+    }
+
+    fn id(&mut self, id: Id) -> &mut IdFold {
+        self.ids.entry(id).or_default()
+    }
+
+    fn account(&mut self, iban: Iban) -> &mut AccountFold {
+        self.accounts.entry(iban).or_default()
+    }
+
+    fn partition(&mut self, number: i32) -> Option<&mut PartitionFold> {
+        self.partitions.get_mut(usize::try_from(number).ok()?)
+    }
+
+    fn advance_input(&mut self, at: At) {
+        let input = match at.topic {
+            Topic::Commands => 0,
+            Topic::Transfers => 1,
+            _ => return,
+        };
+        if let Some(partition) = self.partition(at.partition) {
+            partition.input_end[input] = at.offset + 1;
+        }
+    }
+
+    fn on_command(&mut self, id: Id, command: First) {
+        self.counts.commands += 1;
+        let entry = self.id(id);
+        let first = *entry.first.get_or_insert(command);
+        if first.body == command.body {
+            entry.same += 1;
+        } else {
+            entry.other[command.kind as usize] += 1;
+        }
+    }
+
+    fn on_answer(&mut self, id: Id, answer: Answers) {
+        let entry = self.id(id);
+        let Some(answers) = &mut entry.answers else {
+            entry.answers = Some(answer);
+            return;
+        };
+        answers.count += 1;
+        if (answers.kind, answers.confirmed, answers.answer) != (answer.kind, answer.confirmed, answer.answer) {
+            entry.disagrees_at.get_or_insert(answer.offset);
+        }
+    }
+
+    fn on_opened(&mut self, at: At, id: Id, iban: Iban) {
+        self.expect_home(at, &iban);
+        let before = self.account(iban).opened_by.replace(id);
+        if let Some(other) = before.filter(|other| *other != id) {
+            self.findings.add(
+                Invariant::I3,
+                Some(at),
+                format!("account {iban} was opened for {id} and before that for {other}"),
+            );
+        }
+    }
+
+    fn on_balance(&mut self, at: At, fact: Fact) {
+        let Fact::Balance { iban, transfer, new_balance, changed_by, sequence, transaction_id, outside, parties } =
+            fact
+        else {
+            return;
+        };
+        self.counts.balance_changes += 1;
+        self.expect_home(at, &iban);
+        self.extend_chain(at, iban, new_balance, changed_by, sequence);
+        self.expect_rising(at, transaction_id);
+        if outside {
+            self.inflow += i128::from(changed_by);
+        }
+        let Some(id) = transfer else {
+            self.findings.add(Invariant::I4, Some(at), format!("a change of {iban} by {changed_by} names no transfer"));
+            return;
+        };
+        let entry = self.id(id);
+        let leg = if changed_by < 0 { &mut entry.debit } else { &mut entry.credit };
+        *leg = Leg {
+            count: leg.count + 1,
+            at: Some((at.partition, at.offset)),
+            sum: leg.sum.saturating_add(changed_by),
+            parties,
+        };
+    }
+
+    fn extend_chain(&mut self, at: At, iban: Iban, new_balance: i64, changed_by: i64, sequence: i64) {
+        let before = self.account(iban).chain;
+        let expected = before.map_or(1, |chain| chain.sequence + 1);
+        if sequence != expected {
+            let what = format!("account {iban}: change {sequence} comes where {expected} was due");
+            self.findings.add(Invariant::I2, Some(at), what);
+        }
+        let opening = new_balance.saturating_sub(changed_by);
+        if let Some(chain) = before.filter(|chain| chain.balance != opening) {
+            let what = format!(
+                "account {iban}: new balance {new_balance} is not {} changed by {changed_by} (change {sequence})",
+                chain.balance
+            );
+            self.findings.add(Invariant::I2, Some(at), what);
+        }
+        let mut chain = before.unwrap_or(Chain { opening, lowest: i64::MAX, ..Chain::default() });
+        if new_balance < chain.lowest {
+            (chain.lowest, chain.lowest_offset) = (new_balance, at.offset);
+        }
+        (chain.balance, chain.sequence) = (new_balance, sequence);
+        self.account(iban).chain = Some(chain);
+    }
+
+    fn expect_rising(&mut self, at: At, transaction_id: i64) {
+        let partitions = i64::try_from(self.partitions.len()).unwrap_or(i64::MAX).max(1);
+        if transaction_id.rem_euclid(partitions) != i64::from(at.partition) {
+            let what = format!("transaction {transaction_id} does not belong to partition {}", at.partition);
+            self.findings.add(Invariant::I2, Some(at), what);
+        }
+        let Some(partition) = self.partition(at.partition) else {
+            return;
+        };
+        let before = partition.last_transaction_id.replace(transaction_id);
+        if let Some(before) = before.filter(|before| *before >= transaction_id) {
+            self.findings.add(Invariant::I2, Some(at), format!("transaction {transaction_id} comes after {before}"));
+        }
+    }
+
+    fn expect_home(&mut self, at: At, iban: &Iban) {
+        let home = iban.partition(i32::try_from(self.partitions.len()).unwrap_or(i32::MAX));
+        if home != at.partition {
+            self.findings.add(Invariant::I2, Some(at), format!("account {iban} belongs to partition {home}"));
+        }
+    }
+
+    fn on_position(&mut self, at: At, next_offset: [Option<i64>; 2], commit_sequence: i64) {
+        let Some(partition) = self.partition(at.partition) else {
+            return;
+        };
+        let before = (partition.next_offset, partition.commit_sequence);
+        partition.next_offset = Some(next_offset);
+        partition.commit_sequence = commit_sequence;
+        let (Some(offsets), sequence) = before else {
+            return;
+        };
+        let back = offsets.iter().zip(&next_offset).any(|(before, now)| now < before);
+        if back || commit_sequence <= sequence {
+            let what = format!(
+                "the position went back: commit {sequence} to {commit_sequence}, next offsets {offsets:?} to {next_offset:?}"
+            );
+            self.findings.add(Invariant::I3, Some(at), what);
+        }
+    }
+
+    /// A command that cannot be read will have a dead letter once it is processed; our own records must be readable.
+    fn on_unreadable(&mut self, at: At, why: &str) {
+        if at.topic == Topic::Commands {
+            self.unread_commands.insert(at, why.to_string());
+        } else {
+            self.findings.add(Invariant::I4, Some(at), format!("record cannot be read: {why}"));
+        }
+    }
+}

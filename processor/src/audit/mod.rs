@@ -1,0 +1,125 @@
+//! `processor audit`: recomputes the standing invariants from the topics alone.
+//!
+//! ends -> read (decode to facts) -> fold -> checks -> report. It shares no rule and no state with the engine, so that
+//! a defect there cannot hide itself here; it writes nothing and can run beside a live system. A system with work in
+//! flight has no consistent cut, so then it says what is pending instead of guessing.
+
+mod breach;
+mod checks;
+mod decode;
+mod facts;
+mod fold;
+mod read;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use schemas::topics::Topology;
+use schemas::{CacheConfig, SchemaCache};
+
+use facts::Topic;
+use fold::Fold;
+use read::{Cursor, Ends, ReadError, Source};
+use report::Report;
+
+/// Recompute the invariants of the bank from its topics.
+///
+/// Exit codes: 0 all hold, 1 a breach was found, 2 it could not be decided (work in flight, or topics unreadable).
+#[derive(clap::Args, Clone, Debug)]
+pub struct AuditArgs {
+    /// Kafka brokers, host:port[,host:port].
+    #[arg(long, env = "KONTOR_BOOTSTRAP", default_value = "127.0.0.1:9092")]
+    pub bootstrap: String,
+    /// Address of the schema registry (its Confluent API).
+    #[arg(long, env = "KONTOR_REGISTRY", default_value = "http://127.0.0.1:8081/apis/ccompat/v7")]
+    pub registry: String,
+    /// The declaration of the topics.
+    #[arg(long, env = "KONTOR_TOPICS", default_value = "topics.yaml")]
+    pub topics: PathBuf,
+    /// What topic names start with.
+    #[arg(long, env = "KONTOR_PREFIX", default_value = "")]
+    pub prefix: String,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Wait up to so many seconds for work in flight to be done.
+    #[arg(long, default_value_t = 0)]
+    pub wait_s: u64,
+}
+
+/// Audits and prints. The code is that of the process.
+pub fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
+    let report = match examine(&args) {
+        Ok(report) => report,
+        Err(error) => Report::unreadable(&error),
+    };
+    let text = if args.json { report.to_json()? } else { report.to_table() };
+    println!("{}", text.trim_end());
+    Ok(ExitCode::from(report.exit_code()))
+}
+
+fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
+    let topology = Topology::load(&args.topics)?.with_prefix(&args.prefix);
+    let cache = SchemaCache::start(CacheConfig { registry_url: args.registry.clone(), file: None })?;
+    let source = Source::new(args.bootstrap.clone(), topology, cache);
+    let started = now();
+    let deadline = started + Duration::from_secs(args.wait_s);
+    let mut fold = Fold::new(source.partitions());
+    let mut cursor = Cursor::new();
+    loop {
+        let (ends, moved) = quiet_ends(&source)?;
+        source.read(&ends, &mut cursor, &mut fold, &|topic, count| {
+            if !args.json && count > 0 {
+                eprintln!("read {count} records of {}", topic.base());
+            }
+        })?;
+        let mut pending = checks::pending(&fold);
+        pending.extend(open_transactions(&ends));
+        pending.extend(moved);
+        let undecided = missing_starts(&ends);
+        if pending.is_empty() || !undecided.is_empty() || now() >= deadline {
+            let letters_complete = ends.iter().all(|((topic, _), end)| *topic != Topic::DeadLetters || end.low == 0);
+            let checks = checks::judge(&fold, pending.is_empty() && undecided.is_empty(), letters_complete);
+            return Ok(Report::new(&fold, checks, pending, undecided, started.elapsed()));
+        }
+    }
+}
+
+/// The ends of all topics: inputs, outputs, inputs again. When the inputs did not move in between and are processed
+/// to their ends, then the outputs are complete and hold nothing of later commands.
+fn quiet_ends(source: &Source) -> Result<(Ends, Option<String>), ReadError> {
+    let (inputs, outputs): (Vec<Topic>, Vec<Topic>) = Topic::ALL.into_iter().partition(|topic| topic.is_input());
+    let before = source.ends(&inputs)?;
+    let mut ends = source.ends(&outputs)?;
+    let after = source.ends(&inputs)?;
+    let moved = after.iter().find(|(at, end)| before.get(at).is_none_or(|earlier| earlier.high != end.high));
+    let moved = moved.map(|((topic, partition), _)| format!("{}-{partition}: pending: records arrive", topic.base()));
+    ends.extend(before);
+    Ok((ends, moved))
+}
+
+fn open_transactions(ends: &Ends) -> Vec<String> {
+    let open = ends.iter().filter(|(_, end)| end.stable < end.high);
+    open.map(|((topic, partition), end)| {
+        format!("{}-{partition}: pending: a transaction is open at {} of {}", topic.base(), end.stable, end.high)
+    })
+    .collect()
+}
+
+/// Topics that must be whole and are not.
+fn missing_starts(ends: &Ends) -> Vec<String> {
+    let cut = ends.iter().filter(|((topic, _), end)| !topic.may_lose_its_start() && end.low > 0);
+    cut.map(|((topic, partition), end)| {
+        format!("{}-{partition}: records before {} were deleted, so nothing adds up", topic.base(), end.low)
+    })
+    .collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a deadline of an operator's tool, outside of the engine")]
+fn now() -> Instant {
+    Instant::now()
+}

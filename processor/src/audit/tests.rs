@@ -1,0 +1,192 @@
+//! Topics as data: a sound history first, then one with each kind of breach planted. Every plant is caught, and named.
+
+mod history;
+
+use super::breach::Invariant::{self, I1, I2, I3, I4};
+use super::checks;
+use super::facts::{At, Topic};
+use history::{History, Rec};
+
+/// Every breach in a drained system, with its place.
+fn broken(history: &History) -> Vec<(Invariant, String)> {
+    let fold = history.fold();
+    assert_eq!(checks::pending(&fold), Vec::<String>::new(), "the history is drained");
+    let named = |check: checks::Check| {
+        let line =
+            |at: Option<At>, what: String| (check.invariant, format!("{:?} {what}", at.map(|at| at.to_string())));
+        check.found.first.into_iter().map(|breach| line(breach.at, breach.what)).collect::<Vec<_>>()
+    };
+    checks::judge(&fold, true, true).into_iter().flat_map(named).collect()
+}
+
+fn check(plant: impl FnOnce(&mut History), expected: &[(Invariant, &str)]) {
+    let mut history = History::sound();
+    plant(&mut history);
+    let found = broken(&history);
+    for (invariant, text) in expected {
+        let named = found.iter().any(|(broken, what)| broken == invariant && what.contains(text));
+        assert!(named, "{invariant:?} with `{text}` is not in {found:#?}");
+    }
+    assert!(!found.is_empty());
+}
+
+fn is_debit(rec: &Rec, amount: i64) -> bool {
+    matches!(rec, Rec::Balance(changed) if changed.changed_by == -amount)
+}
+
+fn is_credit(rec: &Rec, amount: i64) -> bool {
+    matches!(rec, Rec::Balance(changed) if changed.changed_by == amount)
+}
+
+#[test]
+fn a_sound_history_is_clean() {
+    assert_eq!(broken(&History::sound()), vec![]);
+}
+
+#[test]
+fn a_lost_credit_is_caught() {
+    check(|h| drop(h.remove(|rec| is_credit(rec, History::ACROSS))), &[(I4, "credit events: 0, due: 1"), (I4, "")]);
+}
+
+#[test]
+fn a_lost_debit_is_caught() {
+    check(|h| drop(h.remove(|rec| is_debit(rec, History::ACROSS))), &[(I4, "debit events: 0, due: 1")]);
+}
+
+#[test]
+fn a_double_debit_is_caught() {
+    let plant = |h: &mut History| h.duplicate(|rec| is_debit(rec, History::WITHIN));
+    check(plant, &[(I4, "debit events: 2, due: 1"), (I2, "comes where")]);
+}
+
+#[test]
+fn a_double_debit_that_keeps_the_chain_is_caught() {
+    // The second effect is worked into the chain and into the row: only the count by id shows it, and the money.
+    let plant = |h: &mut History| h.debit_again(History::ACROSS);
+    check(plant, &[(I4, "debit events: 2, due: 1"), (I1, "off from")]);
+}
+
+#[test]
+fn a_duplicate_outcome_is_caught() {
+    let confirmed = |rec: &Rec| matches!(rec, Rec::Moved(_));
+    check(|h| h.duplicate(confirmed), &[(I3, "answered")]);
+}
+
+#[test]
+fn an_outcome_without_a_command_is_caught() {
+    let across = |rec: &Rec| matches!(rec, Rec::Transfer(command) if command.amount == History::ACROSS);
+    let plant = |h: &mut History| while h.remove(across).is_some() {};
+    check(plant, &[(I3, "but no command")]);
+}
+
+#[test]
+fn a_command_without_an_answer_is_caught() {
+    let refusal = |rec: &Rec| matches!(rec, Rec::NotMoved(failed) if failed.reason == "insufficient funds");
+    check(|h| drop(h.remove(refusal)), &[(I3, "was never answered")]);
+}
+
+#[test]
+fn a_pending_outcome_with_nothing_in_flight_is_caught() {
+    check(History::forget_settlement, &[(I3, "still PENDING"), (I4, "are reserved for nothing")]);
+}
+
+#[test]
+fn contradicting_answers_are_caught() {
+    let plant = |h: &mut History| {
+        h.change(|rec| match rec {
+            Rec::NotMoved(failed) if failed.reason == "insufficient funds" => failed.reason = "invalid token".into(),
+            _ => {}
+        });
+    };
+    check(plant, &[(I3, "the answer is not what the outcome says")]);
+}
+
+#[test]
+fn a_torn_transfer_is_caught() {
+    // The answer says failed, one side moved all the same.
+    check(|h| h.refuse_after_the_fact(History::ACROSS), &[(I4, "(not confirmed, "), (I3, "outcome")]);
+}
+
+#[test]
+fn a_credit_to_another_account_is_caught() {
+    check(|h| h.credit_elsewhere(History::WITHIN), &[(I4, "")]);
+}
+
+#[test]
+fn a_balance_below_its_limit_is_caught() {
+    check(|h| h.overdraw(), &[(I2, "fell to")]);
+}
+
+#[test]
+fn a_changed_order_is_caught() {
+    check(|h| h.swap_first_two_changes(), &[(I2, "comes where"), (I2, "")]);
+}
+
+#[test]
+fn made_money_is_caught() {
+    let plant = |h: &mut History| {
+        h.change(|rec| match rec {
+            Rec::Account(row) if row.username == "alice" => row.balance += 1,
+            _ => {}
+        });
+    };
+    check(plant, &[(I1, "2 off from"), (I4, "the row says")]);
+}
+
+#[test]
+fn a_lost_row_is_caught() {
+    let row = |rec: &Rec| matches!(rec, Rec::Account(row) if row.username == "bob");
+    check(|h| while h.remove(row).is_some() {}, &[(I4, "no row in the changelog")]);
+}
+
+#[test]
+fn a_second_effect_of_a_repeated_command_is_caught() {
+    check(|h| h.answer_conflict_as_done(), &[(I3, "with another body")]);
+}
+
+#[test]
+fn an_expired_outcome_is_no_breach() {
+    let mut history = History::sound();
+    history.expire_all_outcomes();
+    assert_eq!(broken(&history), vec![]);
+    // But an answer must still be there.
+    while history.remove(|rec| matches!(rec, Rec::NotMoved(failed) if failed.reason == "insufficient funds")).is_some()
+    {
+    }
+    assert!(broken(&history).iter().any(|(invariant, what)| *invariant == I3 && what.contains("never answered")));
+}
+
+#[test]
+fn poison_needs_a_dead_letter() {
+    let mut history = History::sound();
+    history.push(Topic::Commands, 0, Rec::Poison);
+    assert!(broken(&history).iter().any(|(invariant, what)| *invariant == I3 && what.contains("no dead letter")));
+    let at = history.last_of(Topic::Commands, 0);
+    history.push(Topic::DeadLetters, 0, Rec::DeadLetter(at));
+    assert_eq!(broken(&history), vec![]);
+}
+
+#[test]
+fn commands_beyond_the_position_are_pending_and_nothing_else() {
+    let mut history = History::sound();
+    let (partition, command) = history.unanswered_transfer();
+    history.push_beyond_position(Topic::Commands, partition, command);
+    let fold = history.fold();
+    assert_eq!(checks::pending(&fold), vec![format!("commands-{partition}: pending: 1")]);
+    let checks = checks::judge(&fold, false, true);
+    assert!(checks.iter().all(|check| check.found.count == 0), "{checks:?}");
+    assert_eq!(checks.iter().filter(|check| check.partial).count(), 3);
+}
+
+#[test]
+fn a_broken_chain_is_a_breach_even_when_work_is_pending() {
+    let mut history = History::sound();
+    history.swap_first_two_changes();
+    let checks = checks::judge(&history.fold(), false, true);
+    assert!(checks.iter().any(|check| check.invariant == I2 && check.found.count > 0));
+}
+
+#[test]
+fn a_position_that_goes_back_is_caught() {
+    check(|h| h.repeat_an_old_position(), &[(I3, "the position went back")]);
+}

@@ -1,0 +1,117 @@
+//! One worker of a simulation: the real shard of one life of one instance, run round by round until it dies or ends.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::disk::{Disk, MountedDisk};
+use super::fragile_log::{FragileLog, Initialised};
+use super::fuse::{Fuse, survive};
+use crate::clock::SharedClock;
+use crate::log::memory::{Chance, MemoryLog};
+use crate::probe::Probe;
+use crate::query::view::PartitionView;
+use crate::shard::{Codecs, Exit, Interrupt, Shard, ShardOptions, ShardParts};
+use crate::topology::Application;
+
+/// What a round came to.
+pub(super) enum Round {
+    /// It became the owner.
+    Owns,
+    /// It polled, and processed what it got.
+    Stepped,
+    /// It was interrupted and will try to own the shard (again).
+    Interrupted(String),
+    /// It died at this step.
+    Died(&'static str),
+    /// It ended by its own decision.
+    Ended(Exit),
+}
+
+/// What all workers of a simulation share.
+pub(super) struct Surroundings<A> {
+    pub log: MemoryLog,
+    pub application: Arc<A>,
+    pub codecs: Arc<Codecs>,
+    pub clock: SharedClock,
+    pub options: ShardOptions,
+    pub initialised: Initialised,
+}
+
+pub(super) struct Worker<A: Application> {
+    pub shard: i32,
+    pub instance: usize,
+    pub incarnation: String,
+    pub fuse: Arc<Fuse>,
+    pub views: Vec<Arc<PartitionView>>,
+    disk: Arc<MountedDisk>,
+    owns: bool,
+    runs: Shard<FragileLog, A>,
+}
+
+impl<A: Application> Worker<A> {
+    pub fn start(
+        surroundings: &Surroundings<A>,
+        shard: i32,
+        (instance, disk): (usize, &Disk),
+        incarnation: String,
+        (chance, store_faults_per_mille): (Chance, u32),
+    ) -> Worker<A> {
+        let fuse = Fuse::shared();
+        let definition = surroundings.application.definition();
+        let views: Vec<_> = (0..definition.topics.partitions)
+            .map(|partition| Arc::new(PartitionView::new(partition, definition.shard_of(partition))))
+            .collect();
+        let disk = Arc::new(disk.mounted(Arc::clone(&fuse), chance, store_faults_per_mille));
+        let probed = Arc::clone(&fuse);
+        let initialised = Arc::clone(&surroundings.initialised);
+        let log = FragileLog::new(surroundings.log.clone(), Arc::clone(&fuse), &incarnation, initialised);
+        let runs = Shard::new(ShardParts {
+            id: shard,
+            log: Arc::new(log),
+            application: Arc::clone(&surroundings.application),
+            options: ShardOptions {
+                instance: format!("instance-{instance}"),
+                incarnation: incarnation.clone(),
+                ..surroundings.options.clone()
+            },
+            codecs: Arc::clone(&surroundings.codecs),
+            clock: Arc::clone(&surroundings.clock),
+            stores: disk.clone(),
+            views: views.clone(),
+            probe: Probe::new(move |step| probed.step(step.name())),
+            stop: Arc::new(AtomicBool::new(false)),
+        });
+        Worker { shard, instance, incarnation, fuse, views, disk, owns: false, runs }
+    }
+
+    /// Owns the shard, or takes one step of it.
+    pub fn round(&mut self) -> Round {
+        let (runs, owns) = (&mut self.runs, self.owns);
+        let round = survive(|| {
+            let went = if owns { runs.step().map(|()| Round::Stepped) } else { runs.own().map(|()| Round::Owns) };
+            went.unwrap_or_else(|interrupt| {
+                let told = text_of(&interrupt);
+                runs.recover(interrupt).map_or(Round::Interrupted(told), Round::Ended)
+            })
+        });
+        let round = round.unwrap_or_else(Round::Died);
+        self.owns = matches!(round, Round::Owns | Round::Stepped);
+        round
+    }
+
+    /// Nothing goes wrong here any more.
+    pub fn calm(&self) {
+        self.fuse.disarm();
+        self.disk.calm();
+    }
+}
+
+fn text_of(interrupt: &Interrupt) -> String {
+    match interrupt {
+        Interrupt::Shutdown => "shutdown".to_owned(),
+        Interrupt::Fenced(reason) => format!("fenced: {reason}"),
+        Interrupt::Retake(reason) => format!("retake: {reason}"),
+        Interrupt::Corrupt { partition, reason } => format!("corrupt: partition {partition}: {reason}"),
+        Interrupt::Stop(reason) => format!("stop: {reason}"),
+    }
+}
