@@ -68,9 +68,7 @@ fn lock(path: &Path, kind: &str, console: &Console) -> Result<File> {
 
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path)(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
     }
 }
@@ -80,15 +78,11 @@ fn seal(dir: &Path) -> Result<()> {
     let mut lines = String::new();
     for (name, size) in sizes(dir)? {
         let path = dir.join(&name);
-        File::open(&path)
-            .and_then(|file| file.sync_all())
-            .map_err(Error::io("sync", &path))?;
+        File::open(&path).and_then(|file| file.sync_all()).map_err(Error::io("sync", &path))?;
         lines.push_str(&format!("{size} {name}\n"));
     }
     let path = dir.join(MANIFEST);
-    fs::write(&path, lines)
-        .and_then(|()| File::open(&path)?.sync_all())
-        .map_err(Error::io("write", &path))
+    fs::write(&path, lines).and_then(|()| File::open(&path)?.sync_all()).map_err(Error::io("write", &path))
 }
 
 /// Whether every file of the manifest is there with its size.
@@ -127,11 +121,8 @@ fn sizes(dir: &Path) -> Result<BTreeMap<String, u64>> {
 /// Compares the files of `dir` with a list in the form of `sha256sum`: each listed one must be there and agree, and
 /// nothing else may be there.
 pub fn verify_sums(dir: &Path, list: &str) -> Result<()> {
-    let listed: BTreeMap<&str, &str> = list
-        .lines()
-        .filter_map(|line| line.split_once("  "))
-        .map(|(sum, name)| (name, sum))
-        .collect();
+    let listed: BTreeMap<&str, &str> =
+        list.lines().filter_map(|line| line.split_once("  ")).map(|(sum, name)| (name, sum)).collect();
     for name in sizes(dir)?.keys() {
         if !listed.contains_key(name.as_str()) {
             return Err(Error::Checksum { file: name.clone() });
@@ -164,10 +155,7 @@ pub fn run_tool(command: &mut Command, what: &str, way_out: &str) -> Result<()> 
     let output = match command.stdin(Stdio::null()).output() {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::MissingTool {
-                tool,
-                way_out: way_out.into(),
-            });
+            return Err(Error::MissingTool { tool, way_out: way_out.into() });
         }
         Err(error) => return Err(Error::io("run", Path::new(&tool))(error)),
     };
@@ -178,10 +166,7 @@ pub fn run_tool(command: &mut Command, what: &str, way_out: &str) -> Result<()> 
     let text = String::from_utf8_lossy(&text);
     let said = |line: &&str| line.to_lowercase().contains("error") && line.len() > 12;
     let cause = text.lines().find(said).or_else(|| text.lines().last());
-    Err(Error::Download {
-        what: what.into(),
-        cause: cause.unwrap_or("no output").trim().chars().take(400).collect(),
-    })
+    Err(Error::Download { what: what.into(), cause: cause.unwrap_or("no output").trim().chars().take(400).collect() })
 }
 
 #[cfg(test)]
@@ -209,7 +194,8 @@ mod tests {
 
     #[test]
     fn a_damaged_or_partial_entry_is_filled_again() {
-        let damages: [(&str, fn(&Path)); 4] = [
+        type Damage = fn(&Path);
+        let damages: [(&str, Damage); 4] = [
             ("cut", |path| fs::write(path.join("sub/a.jar"), "a").unwrap()),
             ("deleted", |path| fs::remove_file(path.join("sub/a.jar")).unwrap()),
             ("no manifest", |path| fs::remove_file(path.join(MANIFEST)).unwrap()),
@@ -233,10 +219,7 @@ mod tests {
         let console = Console::terminal();
         let failed = entry(root.path(), "kafka", "1", &console, |dir| {
             fs::write(dir.join("half.jar"), "ab").unwrap();
-            Err(Error::Download {
-                what: "kafka".into(),
-                cause: "no route".into(),
-            })
+            Err(Error::Download { what: "kafka".into(), cause: "no route".into() })
         });
         assert!(failed.is_err());
         assert!(!root.path().join("kafka/1").exists());

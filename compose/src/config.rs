@@ -62,9 +62,7 @@ impl Selection {
             (Gateway, &[Kafka, Registry, Topics]),
         ] {
             if kinds.contains(&part) && !needed.iter().all(|n| kinds.contains(n)) {
-                return Err(Error::Usage(format!(
-                    "--only: {part:?} needs {needed:?} in the list too"
-                )));
+                return Err(Error::Usage(format!("--only: {part:?} needs {needed:?} in the list too")));
             }
         }
         if kinds.is_empty() {

@@ -17,10 +17,7 @@ pub struct Console {
 impl Console {
     /// The terminal only.
     pub fn terminal() -> Self {
-        Self {
-            terminal: true,
-            log: None,
-        }
+        Self { terminal: true, log: None }
     }
 
     /// A log, and the terminal too unless the process runs in the background.
@@ -28,10 +25,7 @@ impl Console {
         let mut options = OpenOptions::new();
         let log = options.create(true).append(true).open(path);
         let log = log.map_err(Error::io("open", path))?;
-        Ok(Self {
-            terminal,
-            log: Some(Mutex::new(log)),
-        })
+        Ok(Self { terminal, log: Some(Mutex::new(log)) })
     }
 
     /// Says one line. A terminal that is gone is no reason to stop a stack.
@@ -60,8 +54,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;

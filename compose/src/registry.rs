@@ -48,17 +48,11 @@ pub fn spec(config: &Config, java: &Path, home: &Path) -> Result<Spec> {
     Ok(Spec {
         name: "registry".into(),
         program: java.to_path_buf(),
-        args: [
-            "-Xmx256m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:+ExitOnOutOfMemoryError",
-            "-jar",
-        ]
-        .into_iter()
-        .map(Into::into)
-        .chain([home.join("quarkus-run.jar").into()])
-        .collect(),
+        args: ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError", "-jar"]
+            .into_iter()
+            .map(Into::into)
+            .chain([home.join("quarkus-run.jar").into()])
+            .collect(),
         env: environment(config, &dir),
         log: config.log("registry"),
         own_log: None,

@@ -134,9 +134,7 @@ pub fn ensure_secret(path: &Path) -> Result<()> {
     }
     let mut bytes = [0; 32];
     let source = Path::new("/dev/urandom");
-    fs::File::open(source)
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(Error::io("read", source))?;
+    fs::File::open(source).and_then(|mut random| random.read_exact(&mut bytes)).map_err(Error::io("read", source))?;
     let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
     // By rename, so that a secret is never half of one; every token depends on it.
     let part = path.with_extension("part");

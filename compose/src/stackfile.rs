@@ -48,10 +48,7 @@ pub struct Part {
 impl Part {
     /// The process, if one was started.
     pub fn process(&self) -> Option<Process> {
-        Some(Process {
-            pid: self.pid?,
-            started_ticks: self.started_ticks?,
-        })
+        Some(Process { pid: self.pid?, started_ticks: self.started_ticks? })
     }
 }
 
@@ -98,13 +95,11 @@ impl StackFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("read", path)(error)),
         };
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|error| Error::Broken {
-                what: "stack.json",
-                path: path.to_path_buf(),
-                cause: error.to_string(),
-            })
+        serde_json::from_str(&text).map(Some).map_err(|error| Error::Broken {
+            what: "stack.json",
+            path: path.to_path_buf(),
+            cause: error.to_string(),
+        })
     }
 
     /// Writes the file into the directory of the stack.
@@ -119,8 +114,7 @@ impl StackFile {
     /// Every part but the supervisor with its name, in the order in which they are stopped.
     pub fn parts(&self) -> Vec<(String, &Part)> {
         let gateways = self.gateways.iter().enumerate();
-        let mut all: Vec<(String, &Part)> =
-            gateways.map(|(i, part)| (format!("gateway-{}", i + 1), part)).collect();
+        let mut all: Vec<(String, &Part)> = gateways.map(|(i, part)| (format!("gateway-{}", i + 1), part)).collect();
         all.extend(self.processor.as_ref().map(|part| ("processor".to_string(), part)));
         all.push(("registry".to_string(), &self.registry_process));
         all.push(("kafka".to_string(), &self.kafka));
@@ -155,16 +149,9 @@ pub(crate) mod tests {
             bootstrap: "127.0.0.1:8192".into(),
             registry: "http://127.0.0.1:8194/apis/ccompat/v7".into(),
             supervisor: Part::default(),
-            kafka: Part {
-                pid: Some(7),
-                started_ticks: Some(99),
-                ..Part::default()
-            },
+            kafka: Part { pid: Some(7), started_ticks: Some(99), ..Part::default() },
             registry_process: Part::default(),
-            processor: Some(Part {
-                grpc: Some("http://127.0.0.1:8191".into()),
-                ..Part::default()
-            }),
+            processor: Some(Part { grpc: Some("http://127.0.0.1:8191".into()), ..Part::default() }),
             gateways: vec![Part::default(), Part::default()],
         }
     }

@@ -37,11 +37,7 @@ pub enum Event {
     /// A child answered its probe for the first time.
     Ready { name: String, pid: i32 },
     /// A child ended.
-    Ended {
-        name: String,
-        pid: i32,
-        status: ExitStatus,
-    },
+    Ended { name: String, pid: i32, status: ExitStatus },
     /// Somebody wants the stack to stop; a second time, at once.
     Stop,
 }
@@ -73,12 +69,7 @@ struct Running {
 impl<'a> Supervisor<'a> {
     /// Nothing runs yet. `file` says where the parts will be; their pids are filled in here.
     pub fn new(console: &'a Console, file: StackFile) -> Self {
-        Self {
-            console,
-            file,
-            children: BTreeMap::new(),
-            events: channel(),
-        }
+        Self { console, file, children: BTreeMap::new(), events: channel() }
     }
 
     /// For signal handlers.
@@ -95,12 +86,7 @@ impl<'a> Supervisor<'a> {
     pub fn start(&mut self, spec: Spec) -> Result<()> {
         let name = spec.name.clone();
         let running = self.spawn(&spec)?;
-        let supervised = Supervised {
-            spec,
-            running: Some(running),
-            restart_at: None,
-            deaths: 0,
-        };
+        let supervised = Supervised { spec, running: Some(running), restart_at: None, deaths: 0 };
         self.children.insert(name, supervised);
         Ok(())
     }
@@ -109,10 +95,7 @@ impl<'a> Supervisor<'a> {
         let child = launch(spec, &self.file)?;
         let pid = i32::try_from(child.id()).unwrap_or_default();
         // A child that is gone already has no start time; its end arrives as an event.
-        let process = Process::of_pid(pid).unwrap_or(Process {
-            pid,
-            started_ticks: 0,
-        });
+        let process = Process::of_pid(pid).unwrap_or(Process { pid, started_ticks: 0 });
         if let Some(part) = self.file.part_mut(&spec.name) {
             part.pid = Some(pid);
             part.started_ticks = Some(process.started_ticks);
@@ -121,12 +104,7 @@ impl<'a> Supervisor<'a> {
         self.wait_for_end(spec.name.clone(), child, Arc::clone(&over));
         self.probe_until_ready(spec, pid, Arc::clone(&over));
         self.file.write()?;
-        Ok(Running {
-            process,
-            since: Instant::now(),
-            ready: false,
-            over,
-        })
+        Ok(Running { process, since: Instant::now(), ready: false, over })
     }
 
     fn wait_for_end(&self, name: String, mut child: Child, over: Arc<AtomicBool>) {
@@ -207,9 +185,7 @@ impl<'a> Supervisor<'a> {
     pub fn watch(&mut self) -> Result<()> {
         loop {
             let next = self.children.values().filter_map(|c| c.restart_at).min();
-            let wait = next.map_or(Duration::from_secs(3600), |at| {
-                at.saturating_duration_since(Instant::now())
-            });
+            let wait = next.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
             match self.events.1.recv_timeout(wait) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(Event::Ready { name, pid }) => self.note_ready_again(&name, pid),
@@ -310,10 +286,7 @@ impl<'a> Supervisor<'a> {
                 Ok(Event::Ended { name, pid, status }) => {
                     if self.note_end(&name, pid).is_some() {
                         let seconds = began.elapsed().as_secs_f64();
-                        self.console.say(format!(
-                            "stopped {name} (pid {pid}) in {seconds:.1} s: {}",
-                            how(status)
-                        ));
+                        self.console.say(format!("stopped {name} (pid {pid}) in {seconds:.1} s: {}", how(status)));
                     }
                 }
                 Ok(Event::Stop) => *hurry = true,
@@ -373,12 +346,7 @@ impl Spec {
         if tail.is_empty() {
             tail = health::tail(self.shown_log(), 5);
         }
-        Error::ChildDied {
-            name: self.name.clone(),
-            how: how(status),
-            log: self.shown_log().to_path_buf(),
-            tail,
-        }
+        Error::ChildDied { name: self.name.clone(), how: how(status), log: self.shown_log().to_path_buf(), tail }
     }
 }
 

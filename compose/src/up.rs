@@ -141,11 +141,7 @@ fn apply_topics(config: &Config) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Step {
-        what: "topics apply".into(),
-        tail: health::tail(&log, 5),
-        log,
-    })
+    Err(Error::Step { what: "topics apply".into(), tail: health::tail(&log, 5), log })
 }
 
 /// What `stack.json` says before anything runs.
@@ -153,12 +149,7 @@ fn describe(config: &Config) -> StackFile {
     let me = Process::current();
     let part = |name: &str, http: Option<u16>, grpc: Option<u16>| {
         let address = |port: u16| format!("http://127.0.0.1:{port}");
-        Part {
-            log: config.log(name),
-            http: http.map(address),
-            grpc: grpc.map(address),
-            ..Part::default()
-        }
+        Part { log: config.log(name), http: http.map(address), grpc: grpc.map(address), ..Part::default() }
     };
     let ports = config.ports;
     let gateways = if config.parts.has(PartKind::Gateway) { config.gateways } else { 0 };
@@ -177,12 +168,11 @@ fn describe(config: &Config) -> StackFile {
         },
         kafka: part("kafka", None, None),
         registry_process: part("registry", None, None),
-        processor: config.parts.has(PartKind::Processor).then(|| {
-            part("processor", Some(ports.processor_http()), Some(ports.processor_grpc()))
-        }),
-        gateways: (1..=gateways)
-            .map(|n| part(&format!("gateway-{n}"), Some(ports.gateway(n)), None))
-            .collect(),
+        processor: config
+            .parts
+            .has(PartKind::Processor)
+            .then(|| part("processor", Some(ports.processor_http()), Some(ports.processor_grpc()))),
+        gateways: (1..=gateways).map(|n| part(&format!("gateway-{n}"), Some(ports.gateway(n)), None)).collect(),
     }
 }
 
@@ -190,7 +180,10 @@ fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(".lock");
     let file = File::create(&path).map_err(Error::io("create", &path))?;
     file.try_lock().map_err(|_| {
-        Error::Running(format!("another up works on the stack in {}: wait for it, or end it with compose/down", dir.display()))
+        Error::Running(format!(
+            "another up works on the stack in {}: wait for it, or end it with compose/down",
+            dir.display()
+        ))
     })?;
     Ok(file)
 }
@@ -208,27 +201,18 @@ fn wipe(dir: &Path) -> Result<()> {
 }
 
 fn check_room(dir: &Path) -> Result<()> {
-    let stat = rustix::fs::statvfs(dir)
-        .map_err(|errno| Error::io("look at the disk of", dir)(errno.into()))?;
+    let stat = rustix::fs::statvfs(dir).map_err(|errno| Error::io("look at the disk of", dir)(errno.into()))?;
     let free_mb = stat.f_bavail.saturating_mul(stat.f_frsize) / (1024 * 1024);
     if free_mb >= NEEDED_MB {
         return Ok(());
     }
-    Err(Error::DiskFull {
-        path: dir.to_path_buf(),
-        free_mb,
-        needed_mb: NEEDED_MB,
-    })
+    Err(Error::DiskFull { path: dir.to_path_buf(), free_mb, needed_mb: NEEDED_MB })
 }
 
 /// Turns SIGINT, SIGTERM and SIGHUP into events.
 fn hear_signals(events: Sender<Event>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let unable = |source| Error::Io {
-        doing: "hear signals in",
-        path: PathBuf::from("this process"),
-        source,
-    };
+    let unable = |source| Error::Io { doing: "hear signals in", path: PathBuf::from("this process"), source };
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().map_err(unable)?;
     let (ready, registered) = std::sync::mpsc::channel();
@@ -251,9 +235,7 @@ fn hear_signals(events: Sender<Event>) -> Result<()> {
             }
         });
     });
-    registered
-        .recv()
-        .map_err(|_| unable(std::io::Error::other("no handler could be registered")))
+    registered.recv().map_err(|_| unable(std::io::Error::other("no handler could be registered")))
 }
 
 /// Starts this program again in the background with `arguments`, and shows its log until the stack is ready.
@@ -279,13 +261,7 @@ pub fn detach(config: &Config, arguments: &[String], console: &Console) -> Resul
     follow(config, &mut child, &log, shown, console)
 }
 
-fn follow(
-    config: &Config,
-    child: &mut Child,
-    log: &Path,
-    mut shown: u64,
-    console: &Console,
-) -> Result<bool> {
+fn follow(config: &Config, child: &mut Child, log: &Path, mut shown: u64, console: &Console) -> Result<bool> {
     let pid = i32::try_from(child.id()).unwrap_or_default();
     let (events, heard) = std::sync::mpsc::channel();
     hear_signals(events)?;
@@ -344,10 +320,8 @@ mod tests {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         wipe(dir.path()).unwrap();
-        let mut left: Vec<String> = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
-            .collect();
+        let mut left: Vec<String> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
         left.sort();
         assert_eq!(left, ["bin", "mine"]);
     }

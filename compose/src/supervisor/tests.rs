@@ -34,6 +34,14 @@ fn read_file(dir: &Path) -> StackFile {
     StackFile::read(&StackFile::path(dir)).unwrap().unwrap()
 }
 
+struct StopAtEnd(Sender<Event>);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        let _ = self.0.send(Event::Stop);
+    }
+}
+
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
@@ -77,8 +85,12 @@ fn a_child_that_dies_is_restarted_and_that_is_said() {
     let mut supervisor = Supervisor::new(&console, sample(dir.path()));
     supervisor.start(stand_in(dir.path(), "processor", "echo last words; exec sleep 600")).unwrap();
     supervisor.wait_all_ready().unwrap();
-    let stop = supervisor.sender();
+    let own_log = dir.path().join("processor.log");
+    eventually("it spoke", || fs::read_to_string(&own_log).unwrap().contains("last words"));
+    let stop = StopAtEnd(supervisor.sender());
     std::thread::scope(|scope| {
+        // Also when an assertion fails: the scope waits for the supervisor.
+        let _stop = stop;
         scope.spawn(|| supervisor.watch().unwrap());
         let of = |file: StackFile| file.processor.unwrap();
         let first = of(read_file(dir.path())).process().unwrap();
@@ -91,7 +103,6 @@ fn a_child_that_dies_is_restarted_and_that_is_said() {
         eventually("it is ready again", || said().contains("processor is ready again"));
         assert!(said().contains("died: signal 9; starting it again in 0.1 s"), "{}", said());
         assert!(said().contains("last words"), "{}", said());
-        stop.send(Event::Stop).unwrap();
     });
     supervisor.stop_all();
     eventually("nothing is left", || children_of(dir.path()).is_empty());
