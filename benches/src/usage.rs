@@ -1,0 +1,160 @@
+//! CPU time and memory of processes, from /proc.
+//!
+//! A sampler looks once a second; CPU time is the difference over the run, so what a process did before is left out.
+//! A process that was replaced during the run shows as gone, and the report says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// Clock ticks per second in /proc, the same on every Linux architecture that we run on.
+const TICKS_PER_S: f64 = 100.0;
+/// How often memory is noted in the series of a report.
+const SERIES: Duration = Duration::from_secs(10);
+
+/// What one process used during a run.
+#[derive(Clone, Debug, Serialize, Default)]
+pub struct Usage {
+    /// `processor`, `gateway-1`, `broker`, `driver` ...
+    pub name: String,
+    /// CPU seconds, user and system.
+    pub cpu_s: f64,
+    /// CPU milliseconds per thousand answered commands.
+    pub cpu_ms_per_1000: f64,
+    /// Resident bytes at the end.
+    pub rss_bytes: u64,
+    /// The most that was seen.
+    pub rss_max_bytes: u64,
+    /// Resident bytes every 10 seconds.
+    pub rss_series_bytes: Vec<u64>,
+    /// The process ended during the run.
+    pub gone: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Sample {
+    cpu_s: f64,
+    rss_bytes: u64,
+}
+
+/// Looks at processes until it is stopped.
+pub struct Sampler {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Usage>>,
+}
+
+impl Sampler {
+    /// Starts to look at these names and process ids.
+    pub fn start(processes: Vec<(String, i32)>) -> Sampler {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || watch(&processes, &stopped));
+        Sampler { stop, thread }
+    }
+
+    /// Stops, and says what was used in between; per thousand of `answered` commands.
+    pub fn stop(self, answered: u64) -> Vec<Usage> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        let mut all = self.thread.join().unwrap_or_default();
+        for usage in &mut all {
+            usage.cpu_ms_per_1000 = per_1000(usage.cpu_s, answered);
+        }
+        all
+    }
+}
+
+/// CPU milliseconds per thousand.
+pub fn per_1000(cpu_s: f64, answered: u64) -> f64 {
+    if answered == 0 { 0.0 } else { cpu_s * 1_000_000.0 / answered as f64 }
+}
+
+fn watch(processes: &[(String, i32)], stop: &AtomicBool) -> Vec<Usage> {
+    let first: Vec<Option<Sample>> = processes.iter().map(|(_, pid)| sample(*pid)).collect();
+    let named = |(name, _): &(String, i32)| Usage { name: name.clone(), ..Usage::default() };
+    let mut all: Vec<Usage> = processes.iter().map(named).collect();
+    let (mut next_series, start) = (Duration::ZERO, Instant::now());
+    loop {
+        let last = stop.load(Ordering::Relaxed);
+        let in_series = start.elapsed() >= next_series;
+        if in_series {
+            next_series += SERIES;
+        }
+        for ((usage, (_, pid)), first) in all.iter_mut().zip(processes).zip(&first) {
+            note(usage, *first, sample(*pid), in_series);
+        }
+        if last {
+            return all;
+        }
+        std::thread::park_timeout(Duration::from_secs(1));
+    }
+}
+
+fn note(usage: &mut Usage, first: Option<Sample>, now: Option<Sample>, in_series: bool) {
+    let (Some(first), Some(now)) = (first, now) else {
+        usage.gone = true;
+        return;
+    };
+    // A pid that was given to another process has used less than the first sample said.
+    usage.gone |= now.cpu_s < first.cpu_s;
+    usage.cpu_s = (now.cpu_s - first.cpu_s).max(0.0);
+    usage.rss_bytes = now.rss_bytes;
+    usage.rss_max_bytes = usage.rss_max_bytes.max(now.rss_bytes);
+    if in_series {
+        usage.rss_series_bytes.push(now.rss_bytes);
+    }
+}
+
+fn sample(pid: i32) -> Option<Sample> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(Sample { cpu_s: cpu_seconds(&stat)?, rss_bytes: resident_bytes(&status)? })
+}
+
+/// utime and stime. The name in parentheses may hold spaces and parentheses itself.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let after_name = stat.rsplit_once(')')?.1;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) / TICKS_PER_S)
+}
+
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_found_behind_any_name() {
+        let stat = "42 (a (very) odd name) S 1 42 42 0 -1 4194304 9 0 0 0 250 50 0 0 20 0 3 0 100 1 2";
+        assert_eq!(cpu_seconds(stat), Some(3.0));
+        assert_eq!(cpu_seconds("no stat"), None);
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t   2048 kB\n"), Some(2 << 20));
+        assert_eq!(resident_bytes("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_gone() {
+        let this = i32::try_from(std::process::id()).unwrap();
+        let all = Sampler::start(vec![("gone".into(), i32::MAX), ("driver".into(), this)]).stop(1000);
+        assert!(all[0].gone && !all[1].gone);
+        assert!(all[1].rss_max_bytes > 0);
+    }
+
+    #[test]
+    fn cpu_per_thousand() {
+        assert_eq!(per_1000(2.0, 100_000), 20.0);
+        assert_eq!(per_1000(2.0, 0), 0.0);
+    }
+}
