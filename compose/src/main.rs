@@ -1,8 +1,7 @@
 //! `stack`: the command line over the crate. `compose/up` and `compose/down` are thin scripts around it.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use kontor_compose::config::{Config, Selection};
@@ -74,7 +73,7 @@ struct UpArgs {
     /// Start only these, comma-separated: kafka, registry, topics, processor, gateway.
     #[arg(long, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<String>,
-    /// Declaration of topics to use instead of the copy in the directory.
+    /// Declaration of topics to copy into the directory first. Default: the copy of last time.
     #[arg(long, value_name = "FILE")]
     topics: Option<PathBuf>,
     /// Put before every topic name.
@@ -83,9 +82,6 @@ struct UpArgs {
     /// Broker settings for tests: fast deletion and compaction, less warm-up.
     #[arg(long)]
     for_tests: bool,
-    /// Copy the programs from here into the directory and run the copies.
-    #[arg(long, value_name = "BIN")]
-    install_from: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -108,12 +104,8 @@ fn run_up(args: &UpArgs) -> Result<ExitCode> {
     if let Some(file) = up::running(&dir)? {
         return already_running(&file, args.fresh, &console);
     }
-    if args.install_from.is_some() || args.topics.is_some() {
-        let from = args.install_from.as_deref();
-        up::install(&dir, from.unwrap_or(Path::new("")), args.topics.as_deref())?;
-    }
-    if args.install_from.is_some() {
-        return Err(run_the_copy(&dir));
+    if let Some(topics) = &args.topics {
+        up::adopt_topics(&dir, topics)?;
     }
     let config = resolve(args, &dir)?;
     if !args.detach {
@@ -139,22 +131,6 @@ fn already_running(file: &StackFile, fresh: bool, console: &Console) -> Result<E
     console.say(format!("{} already", banner::headline(file)));
     console.say(banner::banner(file));
     Ok(ExitCode::SUCCESS)
-}
-
-/// Replaces this process by the program that was just copied; comes back only with an error.
-fn run_the_copy(dir: &Path) -> Error {
-    let program = dir.join("bin/stack");
-    let mut arguments: Vec<String> = Vec::new();
-    let mut given = std::env::args().skip(1);
-    while let Some(argument) = given.next() {
-        if argument == "--install-from" {
-            given.next();
-        } else if !argument.starts_with("--install-from=") {
-            arguments.push(argument);
-        }
-    }
-    let source = Command::new(&program).args(arguments).exec();
-    Error::io("run", &program)(source)
 }
 
 /// The same wish, with every choice made, so that both processes mean the same ports.

@@ -29,8 +29,6 @@ use crate::supervisor::{Event, Supervisor};
 
 /// Less than this and Kafka would soon stop.
 const NEEDED_MB: u64 = 512;
-/// Programs that a stack runs from its own copy.
-const PROGRAMS: [&str; 4] = ["stack", "topics", "processor", "gateway"];
 
 /// The stack of `dir`, if its supervisor lives.
 pub fn running(dir: &Path) -> Result<Option<StackFile>> {
@@ -39,25 +37,13 @@ pub fn running(dir: &Path) -> Result<Option<StackFile>> {
     Ok(file.filter(alive))
 }
 
-/// Copies the programs and the declaration of topics into the stack's directory, so that a later build does not
-/// change a stack that runs. Programs that were not built are passed over.
-pub fn install(dir: &Path, from: &Path, topics: Option<&Path>) -> Result<()> {
-    let bin = dir.join("bin");
-    fs::create_dir_all(&bin).map_err(Error::io("create", &bin))?;
-    for name in PROGRAMS {
-        let program = from.join(name);
-        if program.exists() {
-            copy(&program, &bin.join(name))?;
-        }
-    }
-    topics.map_or(Ok(()), |topics| copy(topics, &dir.join("topics.yaml")))
-}
-
-/// By rename: a program that runs cannot be overwritten, and a reader never sees half a file.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let part = to.with_extension("part");
-    fs::copy(from, &part).map_err(Error::io("copy", from))?;
-    fs::rename(&part, to).map_err(Error::io("write", to))
+/// Copies the declaration of topics into the stack's directory, so that a later change does not reach a stack that
+/// runs. Its programs are put there by `compose/build`, for the same reason.
+pub fn adopt_topics(dir: &Path, topics: &Path) -> Result<()> {
+    let copy = dir.join("topics.yaml");
+    let part = dir.join("topics.yaml.part");
+    fs::copy(topics, &part).map_err(Error::io("copy", topics))?;
+    fs::rename(&part, &copy).map_err(Error::io("write", &copy))
 }
 
 /// Starts the stack and stays with it until it is told to stop. Everything is stopped when this returns.
@@ -343,19 +329,6 @@ mod tests {
         assert_eq!(processor.http.as_deref(), Some("http://127.0.0.1:19010"));
         let gateways: Vec<_> = file.gateways.iter().map(|g| g.http.as_deref().unwrap()).collect();
         assert_eq!(gateways, ["http://127.0.0.1:19001", "http://127.0.0.1:19002"]);
-    }
-
-    #[test]
-    fn an_installed_program_is_replaced_while_it_runs() {
-        let (from, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::copy("/bin/sleep", from.path().join("topics")).unwrap();
-        install(dir.path(), from.path(), None).unwrap();
-        let mut child = Command::new(dir.path().join("bin/topics")).arg("600").spawn().unwrap();
-        fs::write(from.path().join("topics"), "new").unwrap();
-        install(dir.path(), from.path(), None).unwrap();
-        assert_eq!(fs::read_to_string(dir.path().join("bin/topics")).unwrap(), "new");
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 
     #[test]
