@@ -30,11 +30,7 @@ impl Batch {
 
     /// An empty batch with room for `rows` writes of `bytes` bytes in all.
     pub fn with_capacity(rows: usize, bytes: usize) -> Self {
-        Batch {
-            arena: Vec::with_capacity(bytes + rows),
-            writes: Vec::with_capacity(rows),
-            reserved: None,
-        }
+        Batch { arena: Vec::with_capacity(bytes + rows), writes: Vec::with_capacity(rows), reserved: None }
     }
 
     /// Sets the row under `key`.
@@ -73,10 +69,7 @@ impl Batch {
 
     /// The writes in the order of the calls: table, key, row (`None` is a delete).
     pub fn iter(&self) -> impl Iterator<Item = (TableId, &[u8], Option<&[u8]>)> {
-        self.raw().filter_map(|(key, row)| {
-            key.split_first()
-                .map(|(table, key)| (TableId(*table), key, row))
-        })
+        self.raw().filter_map(|(key, row)| key.split_first().map(|(table, key)| (TableId(*table), key, row)))
     }
 
     /// The same with keys as they are stored: the table byte in front.
@@ -85,10 +78,7 @@ impl Batch {
         self.writes.iter().map(move |write| {
             let key = &self.arena[start..write.key_end];
             start = write.row_end.unwrap_or(write.key_end);
-            (
-                key,
-                write.row_end.map(|end| &self.arena[write.key_end..end]),
-            )
+            (key, write.row_end.map(|end| &self.arena[write.key_end..end]))
         })
     }
 
@@ -101,9 +91,9 @@ impl Batch {
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match self.reserved {
             None => Ok(()),
-            Some(TableId(table)) => Err(StoreError::Misuse {
-                detail: format!("table {table} is reserved for the store's own rows"),
-            }),
+            Some(TableId(table)) => {
+                Err(StoreError::Misuse { detail: format!("table {table} is reserved for the store's own rows") })
+            }
         }
     }
 
@@ -155,10 +145,7 @@ mod tests {
             let mut batch = Batch::new();
             batch.delete(table, b"progress");
             batch.put(TableId(1), b"a", b"one");
-            assert!(
-                matches!(batch.check(), Err(StoreError::Misuse { .. })),
-                "{table:?}"
-            );
+            assert!(matches!(batch.check(), Err(StoreError::Misuse { .. })), "{table:?}");
             batch.clear();
             assert_eq!(batch.check(), Ok(()));
         }

@@ -15,11 +15,7 @@ const fn table(polynomial: u32) -> [u32; 256] {
         let mut value = index as u32;
         let mut bit = 0;
         while bit < 8 {
-            value = if value & 1 == 1 {
-                polynomial ^ (value >> 1)
-            } else {
-                value >> 1
-            };
+            value = if value & 1 == 1 { polynomial ^ (value >> 1) } else { value >> 1 };
             bit += 1;
         }
         table[index] = value;
@@ -29,9 +25,7 @@ const fn table(polynomial: u32) -> [u32; 256] {
 }
 
 fn crc(table: &[u32; 256], bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        table[((crc ^ u32::from(*byte)) & 0xFF) as usize] ^ (crc >> 8)
-    })
+    !bytes.iter().fold(u32::MAX, |crc, byte| table[((crc ^ u32::from(*byte)) & 0xFF) as usize] ^ (crc >> 8))
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
@@ -51,18 +45,12 @@ pub(crate) fn seal(row: &mut Vec<u8>) {
 /// Checks and cuts off the checksum.
 pub(crate) fn unseal<'a>(row: &'a [u8], what: &str) -> Result<&'a [u8], StoreError> {
     let Some((body, sum)) = row.split_last_chunk::<4>() else {
-        return Err(StoreError::corrupt(
-            what,
-            format!("row of {} bytes is too short", row.len()),
-        ));
+        return Err(StoreError::corrupt(what, format!("row of {} bytes is too short", row.len())));
     };
     if crc32(body) == u32::from_be_bytes(*sum) {
         Ok(body)
     } else {
-        Err(StoreError::corrupt(
-            what,
-            "checksum of the row does not match",
-        ))
+        Err(StoreError::corrupt(what, "checksum of the row does not match"))
     }
 }
 
@@ -88,10 +76,7 @@ mod tests {
             assert!(unseal(&bad, "row").unwrap_err().is_corrupt(), "bit {bit}");
         }
         for len in 0..row.len() {
-            assert!(
-                unseal(&row[..len], "row").unwrap_err().is_corrupt(),
-                "cut to {len}"
-            );
+            assert!(unseal(&row[..len], "row").unwrap_err().is_corrupt(), "cut to {len}");
         }
     }
 }

@@ -67,23 +67,15 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn corrupt(what: impl Into<String>, detail: impl Into<String>) -> Self {
-        StoreError::Corrupt {
-            what: what.into(),
-            detail: detail.into(),
-        }
+        StoreError::Corrupt { what: what.into(), detail: detail.into() }
     }
 
     /// Sorts an error of a plain file operation on the store's directory.
     pub(crate) fn from_io(what: impl Into<String>, error: &std::io::Error) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         match error.kind() {
-            StorageFull | QuotaExceeded => StoreError::Full {
-                detail: error.to_string(),
-            },
-            _ => StoreError::Io {
-                what: what.into(),
-                detail: error.to_string(),
-            },
+            StorageFull | QuotaExceeded => StoreError::Full { detail: error.to_string() },
+            _ => StoreError::Io { what: what.into(), detail: error.to_string() },
         }
     }
 

@@ -27,53 +27,21 @@ impl Identity {
     /// Compares what a store says with what the caller expects; names the first field that differs.
     pub(crate) fn must_be(&self, expected: &Identity) -> Result<(), StoreError> {
         let fields = [
-            (
-                "application",
-                self.application.clone(),
-                expected.application.clone(),
-            ),
-            (
-                "cluster id",
-                self.cluster_id.clone(),
-                expected.cluster_id.clone(),
-            ),
-            (
-                "layout",
-                self.layout.to_string(),
-                expected.layout.to_string(),
-            ),
-            (
-                "number of shards",
-                self.shards.to_string(),
-                expected.shards.to_string(),
-            ),
-            (
-                "partition",
-                self.partition.to_string(),
-                expected.partition.to_string(),
-            ),
-            (
-                "topic prefix",
-                format!("'{}'", self.prefix),
-                format!("'{}'", expected.prefix),
-            ),
+            ("application", self.application.clone(), expected.application.clone()),
+            ("cluster id", self.cluster_id.clone(), expected.cluster_id.clone()),
+            ("layout", self.layout.to_string(), expected.layout.to_string()),
+            ("number of shards", self.shards.to_string(), expected.shards.to_string()),
+            ("partition", self.partition.to_string(), expected.partition.to_string()),
+            ("topic prefix", format!("'{}'", self.prefix), format!("'{}'", expected.prefix)),
         ];
         for (what, found, expected) in fields {
             if found != expected {
-                return Err(StoreError::WrongStore {
-                    what,
-                    found,
-                    expected,
-                });
+                return Err(StoreError::WrongStore { what, found, expected });
             }
         }
         if self.check != expected.check {
             let (found, expected) = ("another one".to_owned(), "the configured one".to_owned());
-            return Err(StoreError::WrongStore {
-                what: "check value",
-                found,
-                expected,
-            });
+            return Err(StoreError::WrongStore { what: "check value", found, expected });
         }
         Ok(())
     }
@@ -96,55 +64,13 @@ mod tests {
         };
         assert_eq!(ours.must_be(&ours.clone()), Ok(()));
         let others = [
-            (
-                "application",
-                Identity {
-                    application: "shop".into(),
-                    ..ours.clone()
-                },
-            ),
-            (
-                "cluster id",
-                Identity {
-                    cluster_id: "c2".into(),
-                    ..ours.clone()
-                },
-            ),
-            (
-                "layout",
-                Identity {
-                    layout: 2,
-                    ..ours.clone()
-                },
-            ),
-            (
-                "number of shards",
-                Identity {
-                    shards: 3,
-                    ..ours.clone()
-                },
-            ),
-            (
-                "partition",
-                Identity {
-                    partition: 4,
-                    ..ours.clone()
-                },
-            ),
-            (
-                "topic prefix",
-                Identity {
-                    prefix: "test-".into(),
-                    ..ours.clone()
-                },
-            ),
-            (
-                "check value",
-                Identity {
-                    check: vec![1, 3],
-                    ..ours.clone()
-                },
-            ),
+            ("application", Identity { application: "shop".into(), ..ours.clone() }),
+            ("cluster id", Identity { cluster_id: "c2".into(), ..ours.clone() }),
+            ("layout", Identity { layout: 2, ..ours.clone() }),
+            ("number of shards", Identity { shards: 3, ..ours.clone() }),
+            ("partition", Identity { partition: 4, ..ours.clone() }),
+            ("topic prefix", Identity { prefix: "test-".into(), ..ours.clone() }),
+            ("check value", Identity { check: vec![1, 3], ..ours.clone() }),
         ];
         for (field, other) in others {
             match other.must_be(&ours) {
@@ -165,15 +91,7 @@ mod tests {
             prefix: String::new(),
             check: b"secret".to_vec(),
         };
-        let error = Identity {
-            check: b"hidden".to_vec(),
-            ..ours.clone()
-        }
-        .must_be(&ours)
-        .unwrap_err();
-        assert!(
-            !error.to_string().contains("secret") && !error.to_string().contains("hidden"),
-            "{error}"
-        );
+        let error = Identity { check: b"hidden".to_vec(), ..ours.clone() }.must_be(&ours).unwrap_err();
+        assert!(!error.to_string().contains("secret") && !error.to_string().contains("hidden"), "{error}");
     }
 }

@@ -104,11 +104,7 @@ impl<'a> Parts<'a> {
     pub fn bytes(&mut self) -> Result<Vec<u8>, KeyError> {
         let mut part = Vec::new();
         loop {
-            let zero = self
-                .rest
-                .iter()
-                .position(|byte| *byte == 0)
-                .ok_or(KeyError::Short)?;
+            let zero = self.rest.iter().position(|byte| *byte == 0).ok_or(KeyError::Short)?;
             part.extend_from_slice(&self.rest[..zero]);
             let escape = *self.rest.get(zero + 1).ok_or(KeyError::Short)?;
             self.rest = &self.rest[zero + 2..];
@@ -147,11 +143,7 @@ impl<'a> Parts<'a> {
 
     /// Checks that nothing is left.
     pub fn end(self) -> Result<(), KeyError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(KeyError::Trailing)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(KeyError::Trailing) }
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], KeyError> {
@@ -182,40 +174,16 @@ mod tests {
 
     fn read(key: &[u8]) -> Result<Tuple, KeyError> {
         let mut parts = Parts::of(key);
-        let tuple = (
-            parts.str()?,
-            parts.i64()?,
-            parts.bytes()?,
-            parts.u64()?,
-            parts.i32()?,
-            parts.u32()?,
-        );
+        let tuple = (parts.str()?, parts.i64()?, parts.bytes()?, parts.u64()?, parts.i32()?, parts.u32()?);
         parts.end()?;
         Ok(tuple)
     }
 
     /// Few letters, so that equal prefixes, zeros and extensions are common.
     fn tuples() -> impl Strategy<Value = Tuple> {
-        let bytes = proptest::collection::vec(
-            prop::sample::select(vec![0u8, 1, 2, 0x61, 0xFE, 0xFF]),
-            0..5,
-        );
-        let number = prop_oneof![
-            Just(i64::MIN),
-            Just(-1),
-            Just(0),
-            Just(1),
-            Just(i64::MAX),
-            any::<i64>()
-        ];
-        (
-            "[\0\u{1}a\u{ff}]{0,4}",
-            number,
-            bytes,
-            any::<u64>(),
-            any::<i32>(),
-            any::<u32>(),
-        )
+        let bytes = proptest::collection::vec(prop::sample::select(vec![0u8, 1, 2, 0x61, 0xFE, 0xFF]), 0..5);
+        let number = prop_oneof![Just(i64::MIN), Just(-1), Just(0), Just(1), Just(i64::MAX), any::<i64>()];
+        ("[\0\u{1}a\u{ff}]{0,4}", number, bytes, any::<u64>(), any::<i32>(), any::<u32>())
     }
 
     proptest! {

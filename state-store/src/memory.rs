@@ -37,9 +37,7 @@ impl MemoryStore {
     }
 
     fn view(&self) -> MemorySnapshot {
-        MemorySnapshot {
-            rows: Arc::clone(&self.rows.read()),
-        }
+        MemorySnapshot { rows: Arc::clone(&self.rows.read()) }
     }
 
     fn write(&self, batch: &Batch) {
@@ -79,12 +77,7 @@ impl Store for MemoryStore {
         self.commit(batch, progress)
     }
 
-    fn commit_rows(
-        &self,
-        mut batch: Batch,
-        source: &str,
-        next_offset: i64,
-    ) -> Result<(), StoreError> {
+    fn commit_rows(&self, mut batch: Batch, source: &str, next_offset: i64) -> Result<(), StoreError> {
         batch.check()?;
         own_rows::put_event_offset(&mut batch, source, next_offset)?;
         self.write(&batch);
@@ -96,11 +89,7 @@ impl Store for MemoryStore {
     }
 
     fn approximate_bytes(&self) -> u64 {
-        self.rows
-            .read()
-            .iter()
-            .map(|(key, row)| (key.len() + row.len()) as u64)
-            .sum()
+        self.rows.read().iter().map(|(key, row)| (key.len() + row.len()) as u64).sum()
     }
 }
 
@@ -113,28 +102,21 @@ impl Snapshot for MemorySnapshot {
         own_rows::read_progress(self)
     }
 
+    fn commit_sequence(&self) -> Result<u64, StoreError> {
+        own_rows::read_commit_sequence(self)
+    }
+
     fn scan(&self, table: TableId, range: &ScanRange) -> Result<Page, StoreError> {
         let (low, high) = range.bounds(table);
         if low >= high {
             return Ok(Page::default());
         }
         let rows = self.rows.range(low..high);
-        Ok(if range.reverse {
-            page(rows.rev(), range.limit)
-        } else {
-            page(rows, range.limit)
-        })
+        Ok(if range.reverse { page(rows.rev(), range.limit) } else { page(rows, range.limit) })
     }
 }
 
 fn page<'a>(mut rows: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>, limit: usize) -> Page {
-    let taken = rows
-        .by_ref()
-        .take(limit)
-        .map(|(key, row)| (key[1..].to_vec(), row.clone()))
-        .collect();
-    Page {
-        rows: taken,
-        more: rows.next().is_some(),
-    }
+    let taken = rows.by_ref().take(limit).map(|(key, row)| (key[1..].to_vec(), row.clone())).collect();
+    Page { rows: taken, more: rows.next().is_some() }
 }

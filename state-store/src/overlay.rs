@@ -111,9 +111,7 @@ impl Overlay {
     }
 
     fn row(&self, entry: &Entry) -> Option<&[u8]> {
-        entry
-            .len
-            .map(|len| &self.arena[entry.room.start..entry.room.start + len])
+        entry.len.map(|len| &self.arena[entry.room.start..entry.room.start + len])
     }
 
     fn hash(&self, table: TableId, key: &[u8]) -> u64 {
@@ -131,9 +129,7 @@ impl Overlay {
                 return Err(slot);
             };
             let entry = &self.entries[number];
-            if entry.hash == hash
-                && self.arena[entry.key.clone()].split_first() == Some((&table.0, key))
-            {
+            if entry.hash == hash && self.arena[entry.key.clone()].split_first() == Some((&table.0, key)) {
                 return Ok(number);
             }
             slot = (slot + 1) & mask;
@@ -153,12 +149,7 @@ impl Overlay {
         self.arena.push(table.0);
         self.arena.extend_from_slice(key);
         let end = self.arena.len();
-        self.entries.push(Entry {
-            hash,
-            key: start..end,
-            room: end..end,
-            len: None,
-        });
+        self.entries.push(Entry { hash, key: start..end, room: end..end, len: None });
         self.index[slot] = self.entries.len();
         self.entries.len() - 1
     }
@@ -198,10 +189,7 @@ mod tests {
         assert_eq!(overlay.get(B, b"k"), None);
         overlay.delete(A, b"k");
         overlay.delete(B, b"");
-        assert_eq!(
-            (overlay.get(A, b"k"), overlay.get(B, b"")),
-            (Some(None), Some(None))
-        );
+        assert_eq!((overlay.get(A, b"k"), overlay.get(B, b"")), (Some(None), Some(None)));
         overlay.put(A, b"k", b"");
         assert_eq!(overlay.get(A, b"k"), Some(Some(b"".as_slice())));
     }
@@ -214,13 +202,7 @@ mod tests {
         overlay.put(B, b"z", b"a longer row");
         overlay.put(A, b"a", b"");
         let rows: Vec<_> = overlay.iter().collect();
-        assert_eq!(
-            rows,
-            [
-                (B, b"z".as_slice(), Some(b"a longer row".as_slice())),
-                (A, b"a", Some(b""))
-            ]
-        );
+        assert_eq!(rows, [(B, b"z".as_slice(), Some(b"a longer row".as_slice())), (A, b"a", Some(b""))]);
         let batch = overlay.to_batch();
         assert!(batch.iter().eq(overlay.iter()));
     }

@@ -41,21 +41,14 @@ pub(crate) fn put_progress(batch: &mut Batch, progress: &Progress) -> Result<(),
     put(batch, PROGRESS, &row)
 }
 
-pub(crate) fn put_event_offset(
-    batch: &mut Batch,
-    source: &str,
-    next_offset: i64,
-) -> Result<(), StoreError> {
+pub(crate) fn put_event_offset(batch: &mut Batch, source: &str, next_offset: i64) -> Result<(), StoreError> {
     let key = [EVENT, source.as_bytes()].concat();
     put(batch, &key, &next_offset)
 }
 
 /// The offsets that the caller names; sources that it leaves out keep what they have.
 pub(crate) fn put_event_offsets(batch: &mut Batch, progress: &Progress) -> Result<(), StoreError> {
-    progress
-        .event_offset
-        .iter()
-        .try_for_each(|(source, next)| put_event_offset(batch, source, *next))
+    progress.event_offset.iter().try_for_each(|(source, next)| put_event_offset(batch, source, *next))
 }
 
 pub(crate) fn put_identity(batch: &mut Batch, identity: &Identity) -> Result<(), StoreError> {
@@ -66,14 +59,14 @@ pub(crate) fn read_identity(view: &dyn Snapshot) -> Result<Option<Identity>, Sto
     read(view, IDENTITY, "identity")
 }
 
+pub(crate) fn read_commit_sequence(view: &dyn Snapshot) -> Result<u64, StoreError> {
+    Ok(read_progress_row(view)?.map_or(0, |row| row.commit_sequence))
+}
+
 pub(crate) fn read_progress(view: &dyn Snapshot) -> Result<Progress, StoreError> {
     let event_offset = read_event_offsets(view)?;
-    let row: Option<ProgressRow<BTreeMap<String, i64>>> = read(view, PROGRESS, "progress")?;
-    Ok(match row {
-        None => Progress {
-            event_offset,
-            ..Progress::default()
-        },
+    Ok(match read_progress_row(view)? {
+        None => Progress { event_offset, ..Progress::default() },
         Some(row) => Progress {
             changelog_offset: row.changelog_offset,
             commit_sequence: row.commit_sequence,
@@ -85,16 +78,17 @@ pub(crate) fn read_progress(view: &dyn Snapshot) -> Result<Progress, StoreError>
     })
 }
 
+fn read_progress_row(view: &dyn Snapshot) -> Result<Option<ProgressRow<BTreeMap<String, i64>>>, StoreError> {
+    read(view, PROGRESS, "progress")
+}
+
 fn read_event_offsets(view: &dyn Snapshot) -> Result<BTreeMap<String, i64>, StoreError> {
     let page = view.scan(TableId::OWN, &ScanRange::prefix(EVENT))?;
     page.rows
         .iter()
         .map(|(key, row)| {
-            let source = key
-                .get(EVENT.len()..)
-                .and_then(|source| std::str::from_utf8(source).ok());
-            let source =
-                source.ok_or_else(|| StoreError::corrupt("event offset", "source is not text"))?;
+            let source = key.get(EVENT.len()..).and_then(|source| std::str::from_utf8(source).ok());
+            let source = source.ok_or_else(|| StoreError::corrupt("event offset", "source is not text"))?;
             Ok((source.to_owned(), decode(row, "event offset")?))
         })
         .collect()
@@ -108,14 +102,8 @@ fn put<T: Serialize>(batch: &mut Batch, key: &[u8], value: &T) -> Result<(), Sto
     Ok(())
 }
 
-fn read<T: for<'de> Deserialize<'de>>(
-    view: &dyn Snapshot,
-    key: &[u8],
-    what: &str,
-) -> Result<Option<T>, StoreError> {
-    view.get(TableId::OWN, key)?
-        .map(|row| decode(&row, what))
-        .transpose()
+fn read<T: for<'de> Deserialize<'de>>(view: &dyn Snapshot, key: &[u8], what: &str) -> Result<Option<T>, StoreError> {
+    view.get(TableId::OWN, key)?.map(|row| decode(&row, what)).transpose()
 }
 
 fn decode<T: for<'de> Deserialize<'de>>(row: &[u8], what: &str) -> Result<T, StoreError> {

@@ -97,13 +97,7 @@ mod tests {
     }
 
     fn account() -> Account {
-        Account {
-            iban: "NL66OPEN0000000000".into(),
-            balance: -5,
-            limit: None,
-            ibans: vec!["a".into()],
-            id: [7; 16],
-        }
+        Account { iban: "NL66OPEN0000000000".into(), balance: -5, limit: None, ibans: vec!["a".into()], id: [7; 16] }
     }
 
     fn row(account: &Account) -> Vec<u8> {
@@ -132,10 +126,7 @@ mod tests {
         assert_eq!(decode::<Account>(&long), Err(RowError::Trailing(2)));
         let whole = row(&account());
         for len in 1..whole.len() {
-            assert!(
-                matches!(decode::<Account>(&whole[..len]), Err(RowError::Decode(_))),
-                "cut to {len}"
-            );
+            assert!(matches!(decode::<Account>(&whole[..len]), Err(RowError::Decode(_))), "cut to {len}");
         }
     }
 
@@ -156,10 +147,7 @@ mod tests {
             }
         }
         let mut out = b"kept".to_vec();
-        assert!(matches!(
-            encode(&Endless, &mut out),
-            Err(RowError::Encode(_))
-        ));
+        assert!(matches!(encode(&Endless, &mut out), Err(RowError::Encode(_))));
         assert_eq!(out, b"kept");
     }
 

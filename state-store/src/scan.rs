@@ -37,47 +37,27 @@ pub struct ScanRange {
 impl ScanRange {
     /// All rows of a table.
     pub fn all() -> Self {
-        ScanRange {
-            prefix: Vec::new(),
-            start: Vec::new(),
-            end: None,
-            after: None,
-            reverse: false,
-            limit: usize::MAX,
-        }
+        ScanRange { prefix: Vec::new(), start: Vec::new(), end: None, after: None, reverse: false, limit: usize::MAX }
     }
 
     /// All rows whose key begins with `prefix`.
     pub fn prefix(prefix: impl Into<Vec<u8>>) -> Self {
-        ScanRange {
-            prefix: prefix.into(),
-            ..Self::all()
-        }
+        ScanRange { prefix: prefix.into(), ..Self::all() }
     }
 
     /// All rows with `start <= key < end`.
     pub fn between(start: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) -> Self {
-        ScanRange {
-            start: start.into(),
-            end: Some(end.into()),
-            ..Self::all()
-        }
+        ScanRange { start: start.into(), end: Some(end.into()), ..Self::all() }
     }
 
     /// From the highest key down.
     pub fn reverse(self) -> Self {
-        ScanRange {
-            reverse: true,
-            ..self
-        }
+        ScanRange { reverse: true, ..self }
     }
 
     /// Starts behind `key` in the direction of the scan.
     pub fn after(self, key: impl Into<Vec<u8>>) -> Self {
-        ScanRange {
-            after: Some(key.into()),
-            ..self
-        }
+        ScanRange { after: Some(key.into()), ..self }
     }
 
     /// At most `limit` rows.
@@ -117,10 +97,7 @@ pub(crate) fn stored(table: TableId, key: &[u8]) -> Vec<u8> {
 
 /// The lowest key above all keys that begin with `prefix`, which must not be all ones (no table is 255).
 fn successor(prefix: &[u8]) -> Vec<u8> {
-    let kept = prefix
-        .iter()
-        .rposition(|byte| *byte != u8::MAX)
-        .map_or(0, |last| last + 1);
+    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX).map_or(0, |last| last + 1);
     let mut next = prefix[..kept].to_vec();
     match next.last_mut() {
         Some(last) => *last += 1,
@@ -135,11 +112,7 @@ mod tests {
     use super::*;
 
     fn check(range: ScanRange, low: &[u8], high: &[u8]) {
-        assert_eq!(
-            range.bounds(TableId(7)),
-            (low.to_vec(), high.to_vec()),
-            "{range:?}"
-        );
+        assert_eq!(range.bounds(TableId(7)), (low.to_vec(), high.to_vec()), "{range:?}");
     }
 
     #[test]
@@ -149,34 +122,11 @@ mod tests {
         check(ScanRange::prefix(*b"a\xff\xff"), b"\x07a\xff\xff", b"\x07b");
         check(ScanRange::prefix(*b"\xff"), b"\x07\xff", b"\x08");
         check(ScanRange::between(*b"b", *b"d"), b"\x07b", b"\x07d");
-        check(
-            ScanRange::between(*b"b", *b"d").after(*b"c"),
-            b"\x07c\0",
-            b"\x07d",
-        );
-        check(
-            ScanRange::between(*b"b", *b"d").after(*b"a"),
-            b"\x07b",
-            b"\x07d",
-        );
-        check(
-            ScanRange::between(*b"b", *b"d").after(*b"c").reverse(),
-            b"\x07b",
-            b"\x07c",
-        );
-        check(
-            ScanRange::prefix(*b"ab").after(*b"zz").reverse(),
-            b"\x07ab",
-            b"\x07ac",
-        );
-        check(
-            ScanRange {
-                start: b"abx".to_vec(),
-                ..ScanRange::prefix(*b"ab")
-            },
-            b"\x07abx",
-            b"\x07ac",
-        );
+        check(ScanRange::between(*b"b", *b"d").after(*b"c"), b"\x07c\0", b"\x07d");
+        check(ScanRange::between(*b"b", *b"d").after(*b"a"), b"\x07b", b"\x07d");
+        check(ScanRange::between(*b"b", *b"d").after(*b"c").reverse(), b"\x07b", b"\x07c");
+        check(ScanRange::prefix(*b"ab").after(*b"zz").reverse(), b"\x07ab", b"\x07ac");
+        check(ScanRange { start: b"abx".to_vec(), ..ScanRange::prefix(*b"ab") }, b"\x07abx", b"\x07ac");
     }
 
     #[test]

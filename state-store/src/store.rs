@@ -65,6 +65,9 @@ pub trait Snapshot: Send {
     /// The progress that belongs to exactly these rows.
     fn progress(&self) -> Result<Progress, StoreError>;
 
+    /// The commit sequence of the progress alone: one point read, for the token of every answered query.
+    fn commit_sequence(&self) -> Result<u64, StoreError>;
+
     /// Rows of one table in key order (or reverse), at most `range.limit` of them. Keys come without the table byte.
     fn scan(&self, table: TableId, range: &ScanRange) -> Result<Page, StoreError>;
 }

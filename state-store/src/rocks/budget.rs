@@ -4,8 +4,8 @@
 //! write buffers, which is charged to that cache: the cache's size is the size of RocksDB.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Env, LogLevel, Options,
-    WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Env, LogLevel, Options, WriteBufferManager,
+    WriteOptions,
 };
 
 const KIB: usize = 1 << 10;
@@ -48,10 +48,7 @@ impl Budget {
 
     /// File descriptors that one store may keep for its tables (48 unless told).
     pub fn with_max_open_files(self, max_open_files: i32) -> Self {
-        Budget {
-            max_open_files,
-            ..self
-        }
+        Budget { max_open_files, ..self }
     }
 
     /// Bytes that the shared cache holds now, write buffers included.

@@ -2,15 +2,16 @@
 //!
 //! One column family, because then one write-ahead log and one memtable make a batch over all tables atomic and a
 //! recovery a prefix of the commits, without flushing families together. Neighbours: `budget` sets the options,
-//! `open` decides whose directory it is, `hole` looks for lost writes before RocksDB opens, `classify` sorts errors.
+//! `open` decides whose directory it is, `precheck` looks at the files before RocksDB does, `classify` sorts errors.
 //!
 //! A checkpoint for a new standby needs nothing more than hard links of the tables and a copy of the log: the progress
 //! is a row like any other and so is in it.
 
 mod budget;
 mod classify;
-mod hole;
 mod open;
+mod precheck;
+mod records;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -45,10 +46,7 @@ impl RocksStore {
     }
 
     fn view(&self) -> RocksSnapshot<'_> {
-        RocksSnapshot {
-            view: self.db.snapshot(),
-            store: self,
-        }
+        RocksSnapshot { view: self.db.snapshot(), store: self }
     }
 
     fn write(&self, operation: &str, batch: &Batch) -> Result<(), StoreError> {
@@ -60,9 +58,7 @@ impl RocksStore {
                 None => writes.delete(key),
             }
         }
-        self.db
-            .write_opt(writes, &self.write_options)
-            .map_err(|error| self.error(operation, &error))
+        self.db.write_opt(writes, &self.write_options).map_err(|error| self.error(operation, &error))
     }
 
     fn error(&self, operation: &str, error: &rocksdb::Error) -> StoreError {
@@ -76,17 +72,13 @@ impl RocksStore {
 
 impl std::fmt::Debug for RocksStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RocksStore")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("RocksStore").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
 impl Store for RocksStore {
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = with_stored(table, key, |key| {
-            self.db.get_pinned_opt(key, &read_options()).map(copied)
-        });
+        let row = with_stored(table, key, |key| self.db.get_pinned_opt(key, &read_options()).map(copied));
         row.map_err(|error| self.error("get", &error))
     }
 
@@ -111,12 +103,7 @@ impl Store for RocksStore {
         self.commit(batch, progress)
     }
 
-    fn commit_rows(
-        &self,
-        mut batch: Batch,
-        source: &str,
-        next_offset: i64,
-    ) -> Result<(), StoreError> {
+    fn commit_rows(&self, mut batch: Batch, source: &str, next_offset: i64) -> Result<(), StoreError> {
         batch.check()?;
         own_rows::put_event_offset(&mut batch, source, next_offset)?;
         self.write("commit of rows", &batch)
@@ -127,21 +114,22 @@ impl Store for RocksStore {
     }
 
     fn approximate_bytes(&self) -> u64 {
-        self.property("rocksdb.total-sst-files-size")
-            + self.property("rocksdb.cur-size-all-mem-tables")
+        self.property("rocksdb.total-sst-files-size") + self.property("rocksdb.cur-size-all-mem-tables")
     }
 }
 
 impl Snapshot for RocksSnapshot<'_> {
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = with_stored(table, key, |key| {
-            self.view.get_pinned_opt(key, read_options()).map(copied)
-        });
+        let row = with_stored(table, key, |key| self.view.get_pinned_opt(key, read_options()).map(copied));
         row.map_err(|error| self.store.error("get", &error))
     }
 
     fn progress(&self) -> Result<Progress, StoreError> {
         own_rows::read_progress(self)
+    }
+
+    fn commit_sequence(&self) -> Result<u64, StoreError> {
+        own_rows::read_commit_sequence(self)
     }
 
     fn scan(&self, table: TableId, range: &ScanRange) -> Result<Page, StoreError> {
@@ -163,17 +151,11 @@ impl Snapshot for RocksSnapshot<'_> {
                 page.more = true;
                 break;
             }
-            page.rows
-                .push((key.get(1..).unwrap_or_default().to_vec(), row.to_vec()));
-            if range.reverse {
-                rows.prev()
-            } else {
-                rows.next()
-            }
+            page.rows.push((key.get(1..).unwrap_or_default().to_vec(), row.to_vec()));
+            if range.reverse { rows.prev() } else { rows.next() }
         }
         // An iterator that met a damaged block just ends: only its status tells that from the end of the range.
-        rows.status()
-            .map_err(|error| self.store.error("scan", &error))?;
+        rows.status().map_err(|error| self.store.error("scan", &error))?;
         Ok(page)
     }
 }

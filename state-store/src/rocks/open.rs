@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rocksdb::DB;
 
-use super::{Budget, RocksStore, budget, classify, hole};
+use super::{Budget, RocksStore, budget, classify, precheck};
 use crate::{Batch, Identity, Store, StoreError, own_rows};
 
 /// Our own lock, held from before the first look at the files until the store is dropped; RocksDB takes its lock later.
@@ -35,25 +35,18 @@ impl Opened {
 /// # Errors
 /// [`StoreError::Locked`] while somebody else has it open, [`StoreError::WrongStore`] when it belongs to another
 /// identity, [`StoreError::Corrupt`] when files are damaged or missing. Nothing is repaired and nothing is wiped here.
-pub fn open(
-    path: impl AsRef<Path>,
-    identity: &Identity,
-    budget: &Budget,
-) -> Result<Opened, StoreError> {
+pub fn open(path: impl AsRef<Path>, identity: &Identity, budget: &Budget) -> Result<Opened, StoreError> {
     let path = path.as_ref();
     let failed = |error| StoreError::from_io(format!("open of {}", path.display()), &error);
     fs::create_dir_all(path).map_err(failed)?;
     let lock = lock(path).map_err(|error| match error {
-        TryLockError::WouldBlock => StoreError::Locked {
-            path: path.to_owned(),
-        },
+        TryLockError::WouldBlock => StoreError::Locked { path: path.to_owned() },
         TryLockError::Error(error) => failed(error),
     })?;
     if holds_store(path)? {
-        hole::refuse_hole(path)?;
+        precheck::precheck(path)?;
     }
-    let db = DB::open(&budget.options(), path)
-        .map_err(|error| classify::classify(path, "open", &error))?;
+    let db = DB::open(&budget.options(), path).map_err(|error| classify::classify(path, "open", &error))?;
     let store = RocksStore {
         db,
         write_options: budget::write_options(),
@@ -74,10 +67,9 @@ pub fn wipe(path: impl AsRef<Path>) -> io::Result<()> {
         return Ok(());
     }
     let held = lock(path).map_err(|error| match error {
-        TryLockError::WouldBlock => io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            format!("store {} is open, drop it first", path.display()),
-        ),
+        TryLockError::WouldBlock => {
+            io::Error::new(io::ErrorKind::ResourceBusy, format!("store {} is open, drop it first", path.display()))
+        }
         TryLockError::Error(error) => error,
     })?;
     fs::remove_dir_all(path)?;
@@ -95,10 +87,7 @@ fn admit(store: RocksStore, expected: &Identity) -> Result<Opened, StoreError> {
         return Ok(Opened::Existing(store));
     }
     if store.db.latest_sequence_number() != 0 {
-        return Err(StoreError::corrupt(
-            format!("store {}", store.path.display()),
-            "rows without an identity",
-        ));
+        return Err(StoreError::corrupt(format!("store {}", store.path.display()), "rows without an identity"));
     }
     let mut batch = Batch::new();
     own_rows::put_identity(&mut batch, expected)?;
@@ -122,29 +111,20 @@ fn holds_store(path: &Path) -> Result<bool, StoreError> {
         None => Ok(false),
         Some(name) => {
             let what = format!("store {}", path.display());
-            Err(StoreError::corrupt(
-                what,
-                format!("file CURRENT is missing and {name} is there"),
-            ))
+            Err(StoreError::corrupt(what, format!("file CURRENT is missing and {name} is there")))
         }
     }
 }
 
 pub(super) fn file_names(path: &Path) -> Result<Vec<String>, StoreError> {
     let list = || -> io::Result<Vec<String>> {
-        fs::read_dir(path)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     };
     list().map_err(|error| StoreError::from_io(format!("listing of {}", path.display()), &error))
 }
 
 fn lock(path: &Path) -> Result<File, TryLockError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path.join(LOCK));
+    let file = File::options().create(true).truncate(false).write(true).open(path.join(LOCK));
     let file = file.map_err(TryLockError::Error)?;
     file.try_lock()?;
     Ok(file)

@@ -1,69 +1,61 @@
-//! Looks for a hole in the history of a closed store: writes that are gone while later ones are still there.
+//! A look at the files of a closed store before RocksDB opens them, for two kinds of damage that it does not survive.
 //!
-//! RocksDB takes a manifest that ends too early for a younger store. When the lost end named a flushed file, the log
-//! with the same rows is gone too, and replaying the log after it would give a state that never existed: later rows
-//! over a gap. Every write has a sequence number, so the gap shows: the first log to be replayed must begin where the
-//! flushed files end. RocksDB does not compare the two; this does, before it opens the store.
+//! **A hole.** RocksDB takes a manifest that ends too early for a younger store. When the lost end named a flushed
+//! file, the log with the same rows is gone too, and replaying the log after it would give a state that never existed:
+//! later rows over a gap. Every write has a sequence number, so the gap shows: the first log to be replayed must begin
+//! where the flushed files end. RocksDB does not compare the two.
 //!
-//! What is unreadable here is left to RocksDB, which reports it. The layout of logs and of the first fields of a
-//! manifest record is the one that its versions have kept since LevelDB.
+//! **A fragment of a recycled log** where none can be. One flipped bit makes it out of a usual one, and RocksDB's reader
+//! then stays at that place for ever (seen with 11.8.1), so that the open never returns.
+//!
+//! All other damage is left to RocksDB, which reports it.
 
 use std::fs;
 use std::path::Path;
 
 use super::open::file_names;
+use super::records::{Piece, Records};
 use crate::StoreError;
-use crate::checksum::crc32c;
 
-const BLOCK: usize = 32 << 10;
-/// Masked CRC-32C, length, type.
-const HEADER: usize = 4 + 2 + 1;
-const FULL: u8 = 1;
-const FIRST: u8 = 2;
-const MIDDLE: u8 = 3;
-const LAST: u8 = 4;
-
-/// Fails when the store lacks writes in the midst of its history.
-pub(super) fn refuse_hole(path: &Path) -> Result<(), StoreError> {
-    let Some(flushed) = flushed(path) else {
-        return Ok(());
-    };
-    let Some((log, first)) = first_replayed(path, flushed.log_number)? else {
-        return Ok(());
-    };
-    if first <= flushed.sequence + 1 {
-        return Ok(());
+/// Fails when RocksDB must not open the store in the directory.
+pub(super) fn precheck(path: &Path) -> Result<(), StoreError> {
+    let corrupt = |detail| StoreError::corrupt(format!("store {}", path.display()), detail);
+    let Some(manifest) = manifest(path) else { return Ok(()) };
+    let mut flushed = Flushed::default();
+    for piece in Records::of(&manifest) {
+        match piece {
+            Piece::Record(edit) => flushed.apply(&edit),
+            Piece::Recycled => return Err(corrupt("manifest holds a fragment of a recycled log".to_owned())),
+            Piece::Damage => {}
+        }
     }
-    let detail = format!(
-        "log {log} begins with write {first}, the files before it end with {}",
-        flushed.sequence
-    );
-    Err(StoreError::corrupt(
-        format!("store {}", path.display()),
-        detail,
-    ))
+    let mut replayed_from = None;
+    for log in logs_from(path, flushed.log_number)? {
+        let first = check_log(path, log)?;
+        replayed_from = replayed_from.or(first.map(|first| (log, first)));
+    }
+    match replayed_from {
+        Some((log, Start::At(first))) if first > flushed.sequence + 1 => {
+            let end = flushed.sequence;
+            Err(corrupt(format!("log {log} begins with write {first}, the tables end with write {end}")))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// What the manifest says about files that need no replay.
+/// The current manifest; none when it cannot be read, which RocksDB will say.
+fn manifest(path: &Path) -> Option<Vec<u8>> {
+    let current = fs::read_to_string(path.join("CURRENT")).ok()?;
+    fs::read(path.join(current.trim_end())).ok()
+}
+
+/// What the manifest says about writes that need no replay.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Flushed {
     /// Logs below this number are not replayed.
     log_number: u64,
-    /// Last write in a flushed file.
+    /// Last write in a table.
     sequence: u64,
-}
-
-fn flushed(path: &Path) -> Option<Flushed> {
-    let current = fs::read_to_string(path.join("CURRENT")).ok()?;
-    let manifest = fs::read(path.join(current.trim_end())).ok()?;
-    let mut flushed = Flushed::default();
-    for edit in (Records {
-        bytes: &manifest,
-        at: 0,
-    }) {
-        flushed.apply(&edit);
-    }
-    Some(flushed)
 }
 
 impl Flushed {
@@ -71,106 +63,65 @@ impl Flushed {
     fn apply(&mut self, edit: &[u8]) {
         let mut rest = edit;
         while let Some(tag) = varint(&mut rest) {
-            match tag {
+            let known = match tag {
                 // Comparator, id of the database: text.
-                1 | 8193 => {
-                    let Some(tail) =
-                        varint(&mut rest).and_then(|len| rest.get(usize::try_from(len).ok()?..))
-                    else {
-                        return;
-                    };
-                    rest = tail;
-                }
-                // Log number, lowest log to keep; last sequence.
-                2 | 10 => self.log_number = self.log_number.max(varint(&mut rest).unwrap_or(0)),
-                4 => self.sequence = self.sequence.max(varint(&mut rest).unwrap_or(0)),
+                1 | 8193 => skip_text(&mut rest),
+                // Log number, lowest log to keep.
+                2 | 10 => varint(&mut rest).map(|log| self.log_number = self.log_number.max(log)),
+                // Last sequence.
+                4 => varint(&mut rest).map(|last| self.sequence = self.sequence.max(last)),
                 // Next file, previous log, highest column family.
-                3 | 9 | 203 => drop(varint(&mut rest)),
-                _ => return,
+                3 | 9 | 203 => varint(&mut rest).map(drop),
+                _ => None,
+            };
+            if known.is_none() {
+                return;
             }
         }
     }
 }
 
-/// Number and first write of the first log that RocksDB will replay, if there is anything to replay.
-fn first_replayed(path: &Path, log_number: u64) -> Result<Option<(u64, u64)>, StoreError> {
-    let mut logs: Vec<u64> = file_names(path)?
-        .iter()
-        .filter_map(|name| name.strip_suffix(".log")?.parse().ok())
-        .collect();
-    logs.retain(|log| *log >= log_number);
-    logs.sort_unstable();
-    for log in logs {
-        let file = path.join(format!("{log:06}.log"));
-        let bytes = fs::read(&file)
-            .map_err(|error| StoreError::from_io(file.display().to_string(), &error))?;
-        if let Some(batch) = (Records {
-            bytes: &bytes,
-            at: 0,
-        })
-        .next()
-        {
+/// How the replay of a log begins.
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    /// With this write.
+    At(u64),
+    /// Not at all: its first bytes are damaged, and RocksDB replays nothing from here on.
+    Damaged,
+}
+
+/// Start of a log, `None` when it is empty.
+fn check_log(path: &Path, log: u64) -> Result<Option<Start>, StoreError> {
+    let file = path.join(format!("{log:06}.log"));
+    let bytes = fs::read(&file).map_err(|error| StoreError::from_io(file.display().to_string(), &error))?;
+    let mut start = None;
+    for piece in Records::of(&bytes) {
+        let here = match piece {
             // A batch begins with the number of its first write.
-            return Ok(batch
-                .first_chunk()
-                .map(|first| (log, u64::from_le_bytes(*first))));
-        }
-        if !bytes.is_empty() {
-            // Damaged from the start: RocksDB replays nothing from here on.
-            return Ok(None);
-        }
-    }
-    Ok(None)
-}
-
-/// Whole records of a log file, up to its end or to the first damage.
-struct Records<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Iterator for Records<'_> {
-    type Item = Vec<u8>;
-
-    fn next(&mut self) -> Option<Vec<u8>> {
-        let mut record: Option<Vec<u8>> = None;
-        loop {
-            let (kind, payload) = self.fragment()?;
-            match (kind, record.as_mut()) {
-                (FULL, None) => return Some(payload.to_vec()),
-                (FIRST, None) => record = Some(payload.to_vec()),
-                (MIDDLE, Some(record)) => record.extend_from_slice(payload),
-                (LAST, Some(_)) => {
-                    let mut record = record?;
-                    record.extend_from_slice(payload);
-                    return Some(record);
-                }
-                (FULL | FIRST | MIDDLE | LAST, _) => return None,
-                // Notes of the log about itself.
-                _ => {}
+            Piece::Record(batch) => batch.first_chunk().map_or(Start::Damaged, |at| Start::At(u64::from_le_bytes(*at))),
+            Piece::Damage => Start::Damaged,
+            Piece::Recycled => {
+                return Err(StoreError::corrupt(file.display().to_string(), "log holds a fragment of a recycled log"));
             }
-        }
+        };
+        start = start.or(Some(here));
     }
+    Ok(start)
 }
 
-impl<'a> Records<'a> {
-    fn fragment(&mut self) -> Option<(u8, &'a [u8])> {
-        let left = BLOCK - self.at % BLOCK;
-        if left < HEADER {
-            self.at += left;
-        }
-        let block_end = self.at - self.at % BLOCK + BLOCK;
-        let bytes = self.bytes.get(self.at..block_end.min(self.bytes.len()))?;
-        let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
-        let [c0, c1, c2, c3, len0, len1, kind] = *header;
-        let payload = rest.get(..usize::from(u16::from_le_bytes([len0, len1])))?;
-        let sum = crc32c(&bytes[HEADER - 1..HEADER + payload.len()]);
-        if u32::from_le_bytes([c0, c1, c2, c3]) != sum.rotate_right(15).wrapping_add(0xA282_EAD8) {
-            return None;
-        }
-        self.at += HEADER + payload.len();
-        Some((kind, payload))
-    }
+/// Numbers of the logs that RocksDB will replay, in order.
+fn logs_from(path: &Path, lowest: u64) -> Result<Vec<u64>, StoreError> {
+    let names = file_names(path)?;
+    let logs = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok());
+    let mut logs: Vec<u64> = logs.filter(|log| *log >= lowest).collect();
+    logs.sort_unstable();
+    Ok(logs)
+}
+
+fn skip_text(bytes: &mut &[u8]) -> Option<()> {
+    let len = usize::try_from(varint(bytes)?).ok()?;
+    *bytes = bytes.get(len..)?;
+    Some(())
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
@@ -178,10 +129,42 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;
         *bytes = rest;
-        value |= u64::from(byte & 0x7F).checked_shl(shift)?;
+        value |= u64::from(byte & 0x7F) << shift;
         if byte & 0x80 == 0 {
             return Some(value);
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_at_the_head_of_a_manifest_record() {
+        let mut flushed = Flushed::default();
+        // Database id, log number 14, previous log 0, next file 300, last sequence 1000, then a file.
+        flushed.apply(&[0x81, 0x40, 2, b'i', b'd', 2, 14, 9, 0, 3, 0xAC, 2, 4, 0xE8, 7, 103, 4, 99, 2, 77]);
+        assert_eq!(flushed, Flushed { log_number: 14, sequence: 1000 });
+        // Older and cut ones change nothing.
+        flushed.apply(&[2, 12, 4, 5]);
+        flushed.apply(&[4]);
+        flushed.apply(&[1, 50, b'x']);
+        assert_eq!(flushed, Flushed { log_number: 14, sequence: 1000 });
+    }
+
+    #[test]
+    fn varints() {
+        for (bytes, value) in [
+            (&[0][..], Some(0)),
+            (&[0x7F], Some(127)),
+            (&[0x80, 1], Some(128)),
+            (&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1], Some(u64::MAX)),
+            (&[0x80], None),
+            (&[0x80; 11], None),
+        ] {
+            assert_eq!(varint(&mut &*bytes), value, "{bytes:?}");
+        }
+    }
 }

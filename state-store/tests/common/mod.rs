@@ -1,12 +1,12 @@
 //! What the test files share: identities, budgets, small rows.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod history;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use state_store::{
-    Batch, Budget, Identity, Opened, Progress, RocksStore, StoreError, TableId, open,
-};
+use state_store::{Batch, Budget, Identity, Opened, Progress, RocksStore, StoreError, TableId, open};
 
 pub const ACCOUNTS: TableId = TableId(1);
 pub const USERS: TableId = TableId(2);
@@ -54,10 +54,7 @@ pub fn progress(sequence: u64) -> Progress {
     Progress {
         changelog_offset: offset + 1,
         commit_sequence: sequence,
-        next_offset: BTreeMap::from([
-            ("commands".into(), offset + 2),
-            ("transfers".into(), offset + 3),
-        ]),
+        next_offset: BTreeMap::from([("commands".into(), offset + 2), ("transfers".into(), offset + 3)]),
         event_offset: BTreeMap::new(),
         last_transaction: offset + 4,
         written_at_ms: offset + 5,
