@@ -1,4 +1,5 @@
 //! `topics plan|apply|verify` and the schema cache on a real broker and a real registry.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
 mod support;
 

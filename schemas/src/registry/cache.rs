@@ -32,7 +32,7 @@ pub enum Lookup {
     /// Being asked. Only what is written with this id has to wait.
     Pending,
     /// The registry said clearly that there is no such Avro schema; why, for people. Asked again after
-    /// [`ABSENT_FOR`].
+    /// 30 s.
     Absent(String),
 }
 
@@ -69,7 +69,7 @@ pub enum ResolveError {
 }
 
 /// How long a clear no is believed.
-pub const ABSENT_FOR: Duration = Duration::from_secs(30);
+const ABSENT_FOR: Duration = Duration::from_secs(30);
 /// How long [`SchemaCache::resolve`] tries.
 const RESOLVE_FOR: Duration = Duration::from_secs(15);
 /// A flood of invented ids must not fill the memory: beyond so many, the oldest answers are forgotten.
@@ -87,9 +87,14 @@ pub struct SchemaCache {
 impl SchemaCache {
     /// Reads the file and starts the worker; asks nothing yet.
     pub fn start(config: CacheConfig) -> Result<Self, StartError> {
+        Self::start_believing(config, ABSENT_FOR)
+    }
+
+    /// The same with another time for which a clear no is believed.
+    pub(super) fn start_believing(config: CacheConfig, absent_for: Duration) -> Result<Self, StartError> {
         let client = RegistryClient::new(&config.registry_url)
             .map_err(|why| StartError::Client { url: config.registry_url.clone(), why })?;
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(config, absent_for));
         let (requests, inbox) = mpsc::unbounded_channel();
         worker::start(Arc::clone(&shared), client, inbox).map_err(StartError::Thread)?;
         Ok(Self { shared, requests })
@@ -98,7 +103,7 @@ impl SchemaCache {
     /// A cache that knows these schemas, as (id, schema in JSON), and asks nobody: any other id stays
     /// [`Lookup::Pending`]. For tests and simulations. An error says which text is no schema of a record.
     pub fn fixed(schemas: &[(u32, &str)]) -> Result<Self, String> {
-        let shared = Arc::new(Shared::new(CacheConfig { registry_url: String::new(), file: None }));
+        let shared = Arc::new(Shared::new(CacheConfig { registry_url: String::new(), file: None }, ABSENT_FOR));
         for (id, schema_json) in schemas {
             let writer = Writer::leak(*id, schema_json).map_err(|why| format!("schema {id} is {why}"))?;
             shared.state.write().known.insert(*id, writer);
@@ -110,7 +115,7 @@ impl SchemaCache {
 
     /// What `id` means, from memory. Never blocks on the registry.
     pub fn writer(&self, id: u32) -> Lookup {
-        if let Some(found) = self.shared.state.read().lookup(id) {
+        if let Some(found) = self.shared.state.read().lookup(id, self.shared.absent_for) {
             return found;
         }
         if self.shared.state.write().begin(id) {
@@ -153,6 +158,7 @@ impl SchemaCache {
 /// What handle and worker share.
 pub(super) struct Shared {
     pub(super) config: CacheConfig,
+    absent_for: Duration,
     state: RwLock<State>,
 }
 
@@ -167,12 +173,12 @@ struct State {
 }
 
 impl State {
-    fn lookup(&self, id: u32) -> Option<Lookup> {
+    fn lookup(&self, id: u32, absent_for: Duration) -> Option<Lookup> {
         if let Some(writer) = self.known.get(&id) {
             return Some(Lookup::Known(writer));
         }
         match self.absent.get(&id) {
-            Some((why, since)) if since.elapsed() < ABSENT_FOR => Some(Lookup::Absent(why.clone())),
+            Some((why, since)) if since.elapsed() < absent_for => Some(Lookup::Absent(why.clone())),
             _ => None,
         }
     }
@@ -192,7 +198,7 @@ impl State {
 }
 
 impl Shared {
-    fn new(config: CacheConfig) -> Self {
+    fn new(config: CacheConfig, absent_for: Duration) -> Self {
         let mut state = State { saved: config.file.as_deref().map(file::load).unwrap_or_default(), ..State::default() };
         for (id, schema_json) in &state.saved.schemas {
             match Writer::leak(*id, schema_json) {
@@ -200,7 +206,7 @@ impl Shared {
                 Err(why) => tracing::warn!(id, why, "schema file holds something else, asking the registry instead"),
             }
         }
-        Self { config, state: RwLock::new(state) }
+        Self { config, absent_for, state: RwLock::new(state) }
     }
 
     /// The registry gave the text of `id`.

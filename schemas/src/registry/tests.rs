@@ -89,6 +89,16 @@ fn only_a_clear_no_is_absence() {
 }
 
 #[test]
+fn a_clear_no_is_asked_again_after_a_while() {
+    let registry = FakeRegistry::start();
+    let config = CacheConfig { registry_url: registry.url(), file: None };
+    let cache = SchemaCache::start_believing(config, Duration::from_millis(50)).unwrap();
+    eventually(|| absent(&cache, 6));
+    registry.has_schema(6, Heartbeat::schema_json());
+    assert_eq!(eventually(|| known(&cache, 6)).full_name, Heartbeat::full_name());
+}
+
+#[test]
 fn whatever_else_goes_wrong_is_asked_again() {
     let unclear = [
         (404, "<html>not here</html>"),

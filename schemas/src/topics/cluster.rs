@@ -133,7 +133,8 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // Closing waits for the client's own thread, which no runtime thread should.
         let admin = self.admin.take();
-        std::thread::spawn(move || drop(admin));
+        // Without a thread it is dropped here, and waits after all.
+        let _ = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(admin));
     }
 }
 
