@@ -1,0 +1,106 @@
+//! Tokens and nesting of a GraphQL text, without parsing it: linear, and without recursion.
+
+/// Refuses a text with more tokens or deeper brackets. Text that is no GraphQL is left to the parser.
+pub(super) fn check(text: &str, most_tokens: usize, most_nesting: usize) -> Result<(), String> {
+    let mut tokens = 0;
+    let mut nesting = 0_usize;
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        match first {
+            b' ' | b'\t' | b'\r' | b'\n' | b',' => {
+                rest = after;
+                continue;
+            }
+            b'#' => {
+                rest = skip_line(after);
+                continue;
+            }
+            b'{' | b'(' | b'[' => nesting += 1,
+            b'}' | b')' | b']' => nesting = nesting.saturating_sub(1),
+            _ => {}
+        }
+        rest = match first {
+            b'"' => skip_string(after),
+            byte if is_word(*byte) => skip_word(after),
+            _ => after,
+        };
+        tokens += 1;
+        if tokens > most_tokens {
+            return Err(format!("the document has more than {most_tokens} tokens"));
+        }
+        if nesting > most_nesting {
+            return Err(format!("the document nests deeper than {most_nesting} brackets"));
+        }
+    }
+    Ok(())
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+') || byte >= 0x80
+}
+
+fn skip_word(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| !is_word(*byte)).unwrap_or(bytes.len());
+    &bytes[end..]
+}
+
+fn skip_line(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len());
+    &bytes[end..]
+}
+
+/// After the opening quote. A block string ends at three quotes, a plain one at a quote or the end of the line.
+fn skip_string(bytes: &[u8]) -> &[u8] {
+    if let Some(mut block) = bytes.strip_prefix(b"\"\"") {
+        loop {
+            match block {
+                [b'\\', b'"', b'"', b'"', after @ ..] => block = after,
+                [b'"', b'"', b'"', after @ ..] => return after,
+                [_, after @ ..] => block = after,
+                [] => return block,
+            }
+        }
+    }
+    let mut plain = bytes;
+    loop {
+        match plain {
+            [b'\\', _, after @ ..] => plain = after,
+            [b'"' | b'\n', after @ ..] => return after,
+            [_, after @ ..] => plain = after,
+            [] => return plain,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    fn count(text: &str) -> usize {
+        (0..).find(|most| check(text, *most, 1000).is_ok()).unwrap()
+    }
+
+    #[test]
+    fn tokens_are_counted_as_graphql_does() {
+        let cases = [
+            ("", 0),
+            (" ,\n# comment { { {\n", 0),
+            ("{ a }", 3),
+            ("{a:b(c:\"x { y \\\" z\" d:1.5)}", 13),
+            ("{a(b:\"\"\"block \" \\\"\"\" end\"\"\")}", 8),
+            ("query Q($x: Int!) { a(x: $x) @skip(if: false) }", 25),
+        ];
+        for (text, tokens) in cases {
+            assert_eq!(count(text), tokens, "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_also_in_unfinished_text() {
+        assert!(check(&"{a".repeat(40), 1000, 40).is_ok());
+        assert!(check(&"{a".repeat(41), 1000, 40).is_err());
+        assert!(check(&"[".repeat(41), 1000, 40).is_err());
+        assert!(check("\"unfinished { { {", 1000, 1).is_ok());
+        assert!(check("\"\"\"unfinished { { {", 1000, 1).is_ok());
+    }
+}

@@ -1,0 +1,210 @@
+//! Live transactions: one watch per partition, however many subscribers.
+//!
+//! A [`Feed`] follows the table `transaction` of one partition. It always resumes after the last id that it has seen,
+//! so that a lost connection, a restarted processor or another owner leaves neither gap nor duplicate. It fans out
+//! through a bounded channel: a subscriber that does not keep up loses its place, never the gateway its memory.
+
+pub mod cursor;
+pub mod filter;
+pub mod follower;
+
+use crate::problem::Problem;
+use crate::processors::{Processors, Range};
+use crate::rows::{self, Transaction};
+use parking_lot::Mutex;
+use schemas::query::{WatchRequest, WatchResponse};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+/// Transactions that a subscriber may be behind before it is told so.
+pub const BUFFERED: usize = 4096;
+/// Rows of one page when catching up.
+pub const PAGE: u32 = 1000;
+/// Pause before a lost watch is opened again.
+const RECONNECT: Duration = Duration::from_millis(200);
+/// Deadline of one read when catching up; it is repeated for ever.
+const READ: Duration = Duration::from_secs(5);
+
+/// The live transactions of all partitions.
+pub struct Live {
+    processors: Processors,
+    feeds: Vec<Feed>,
+}
+
+struct Feed {
+    partition: i32,
+    /// Sending and moving `last` happen under this lock, and so does subscribing: a subscriber knows exactly after
+    /// which id its channel begins.
+    sender: Mutex<broadcast::Sender<Arc<Transaction>>>,
+    /// Id of the last transaction that was sent; `None` until the first read.
+    last: watch::Sender<Option<i64>>,
+}
+
+/// A subscriber's end of one feed.
+pub struct Subscription {
+    /// Which partition.
+    pub partition: i32,
+    /// Everything later than `last`, in order.
+    pub receiver: broadcast::Receiver<Arc<Transaction>>,
+    /// Id of the last transaction before the channel begins.
+    pub last: i64,
+}
+
+impl Live {
+    /// Nothing is watched before [`Live::follow`].
+    #[must_use]
+    pub fn new(processors: Processors) -> Self {
+        let feeds = (0..processors.partitions())
+            .map(|partition| Feed {
+                partition,
+                sender: Mutex::new(broadcast::Sender::new(BUFFERED)),
+                last: watch::Sender::new(None),
+            })
+            .collect();
+        Self { processors, feeds }
+    }
+
+    /// Number of partitions.
+    #[must_use]
+    pub fn partitions(&self) -> i32 {
+        self.processors.partitions()
+    }
+
+    /// The processors that are watched.
+    #[must_use]
+    pub fn processors(&self) -> &Processors {
+        &self.processors
+    }
+
+    /// Follows every partition until told to stop.
+    pub async fn follow(&self, stop: CancellationToken) {
+        let feeds = self.feeds.iter().map(|feed| feed.follow(&self.processors));
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = futures_util::future::join_all(feeds) => {}
+        }
+    }
+
+    /// Channels that subscribers hold, over all partitions.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.feeds.iter().map(|feed| feed.sender.lock().receiver_count()).sum()
+    }
+
+    /// Joins the feed of a partition; waits until the feed knows where the partition stands.
+    pub async fn subscribe(&self, partition: i32) -> Result<Subscription, Problem> {
+        let missing = || Problem::Internal(format!("there is no partition {partition}"));
+        let index = usize::try_from(partition).map_err(|_| missing())?;
+        let feed = self.feeds.get(index).ok_or_else(missing)?;
+        let mut last = feed.last.subscribe();
+        // The sender lives as long as the feed does.
+        let _ = last.wait_for(Option::is_some).await;
+        Ok(feed.subscribe())
+    }
+}
+
+impl Feed {
+    fn subscribe(&self) -> Subscription {
+        let sender = self.sender.lock();
+        Subscription {
+            partition: self.partition,
+            receiver: sender.subscribe(),
+            last: self.last.borrow().unwrap_or_default(),
+        }
+    }
+
+    async fn follow(&self, processors: &Processors) {
+        let mut last = self.start(processors).await;
+        loop {
+            let ended = self.watch(processors, &mut last).await;
+            tracing::debug!(partition = self.partition, %ended, "the watch of transactions ended, it is opened again");
+            if ended.code() == Code::OutOfRange {
+                // Too far behind for the processor's ring: the table has what is missing.
+                if let Err(problem) = self.catch_up(processors, &mut last).await {
+                    tracing::warn!(partition = self.partition, %problem, "cannot catch up, trying again");
+                }
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    /// Id of the newest transaction, so that the first watch can say after what it begins.
+    async fn start(&self, processors: &Processors) -> i64 {
+        loop {
+            let newest = Range { reverse: true, limit: 1, ..Range::default() };
+            let page = processors.scan(self.partition, rows::TRANSACTION, newest, Instant::now() + READ).await;
+            let found = page.and_then(|page| match page.entries.first() {
+                Some(entry) => rows::decode::<Transaction>(rows::TRANSACTION, entry).map(|row| row.transaction_id),
+                None => Ok(0),
+            });
+            match found {
+                Ok(last) => {
+                    self.last.send_replace(Some(last));
+                    return last;
+                }
+                Err(problem) => {
+                    tracing::debug!(partition = self.partition, %problem, "transactions cannot be read yet");
+                    tokio::time::sleep(RECONNECT).await;
+                }
+            }
+        }
+    }
+
+    /// One watch, until it ends; says how.
+    async fn watch(&self, processors: &Processors, last: &mut i64) -> Status {
+        let request = WatchRequest {
+            partition: self.partition,
+            table: rows::TRANSACTION.to_owned(),
+            prefix: Vec::new(),
+            after: Some(rows::transaction_key(*last)),
+            snapshot: false,
+        };
+        let mut changes = match processors.watch(request).await {
+            Ok(changes) => changes,
+            Err(status) => return status,
+        };
+        loop {
+            match changes.message().await {
+                Ok(Some(WatchResponse { entries, .. })) => {
+                    for entry in entries.iter().filter(|entry| !entry.deleted) {
+                        match rows::decode::<Transaction>(rows::TRANSACTION, entry) {
+                            Ok(transaction) => self.send(transaction, last),
+                            Err(problem) => tracing::error!(partition = self.partition, %problem),
+                        }
+                    }
+                }
+                Ok(None) => return Status::unavailable("the processor ended the watch"),
+                Err(status) => return status,
+            }
+        }
+    }
+
+    async fn catch_up(&self, processors: &Processors, last: &mut i64) -> Result<(), Problem> {
+        loop {
+            let range = Range { after: rows::transaction_key(*last), limit: PAGE, ..Range::default() };
+            let page = processors.scan(self.partition, rows::TRANSACTION, range, Instant::now() + READ).await?;
+            for entry in &page.entries {
+                self.send(rows::decode(rows::TRANSACTION, entry)?, last);
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Once per id: what was seen before is dropped.
+    fn send(&self, transaction: Transaction, last: &mut i64) {
+        if transaction.transaction_id <= *last {
+            return;
+        }
+        *last = transaction.transaction_id;
+        let sender = self.sender.lock();
+        // No subscriber is no error.
+        let _ = sender.send(Arc::new(transaction));
+        self.last.send_replace(Some(*last));
+    }
+}

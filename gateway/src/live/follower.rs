@@ -1,0 +1,202 @@
+//! One subscriber of transactions: what it missed first, then what comes, each once.
+//!
+//! It joins the feeds before it reads the table, so what is committed meanwhile is in the channel, the table or both;
+//! ids only rise within a partition, so "greater than the last one" removes the doubles. A follower that falls behind
+//! while it is still reading the table simply reads on; one that falls behind afterwards is too slow and is told so,
+//! with the cursor to resume at.
+
+use super::cursor::Cursor;
+use super::filter::Filter;
+use super::{Live, PAGE};
+use crate::problem::Problem;
+use crate::processors::Range;
+use crate::rows::{self, Transaction};
+use futures_util::{Stream, StreamExt, stream};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_stream::StreamMap;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+/// Deadline of one read of the table.
+const READ: Duration = Duration::from_secs(5);
+
+/// A transaction and the cursor that resumes after it.
+#[derive(Debug, Clone)]
+pub struct Followed {
+    /// The transaction.
+    pub transaction: Arc<Transaction>,
+    /// For `after`.
+    pub cursor: Cursor,
+}
+
+/// Where a partition stands for this follower.
+struct Tail {
+    partition: i32,
+    /// Last id that was looked at, wanted or not.
+    last: i64,
+    /// Whether the table has to be read before the channel.
+    behind: bool,
+    /// Whether anything came through the channel since the table was read.
+    live: bool,
+}
+
+struct Follower {
+    live: Arc<Live>,
+    filter: Filter,
+    tails: Vec<Tail>,
+    channels: StreamMap<i32, BroadcastStream<Arc<Transaction>>>,
+    ready: VecDeque<Followed>,
+    ended: bool,
+}
+
+/// Transactions that the filter accepts: those after the cursor, then live ones; without a cursor only live ones.
+/// Ends with a problem, or never.
+pub async fn follow(
+    live: Arc<Live>,
+    filter: Filter,
+    after: Option<Cursor>,
+) -> Result<impl Stream<Item = Result<Followed, Problem>> + use<>, Problem> {
+    let follower = Follower::join(live, filter, after).await?;
+    Ok(stream::unfold(follower, |mut follower| async move {
+        if follower.ended {
+            return None;
+        }
+        let next = follower.next().await;
+        follower.ended = next.is_err();
+        Some((next, follower))
+    }))
+}
+
+impl Follower {
+    async fn join(live: Arc<Live>, filter: Filter, after: Option<Cursor>) -> Result<Self, Problem> {
+        let partitions = match filter.iban() {
+            Some(iban) => vec![live.processors().partition_of(iban)],
+            None => (0..live.partitions()).collect(),
+        };
+        let starts = match &after {
+            Some(cursor) => Some(starts(cursor, &partitions, live.partitions())?),
+            None => None,
+        };
+        let mut tails = Vec::with_capacity(partitions.len());
+        let mut channels = StreamMap::with_capacity(partitions.len());
+        for (index, partition) in partitions.into_iter().enumerate() {
+            let subscription = live.subscribe(partition).await?;
+            channels.insert(partition, BroadcastStream::new(subscription.receiver));
+            let start = starts.as_ref().and_then(|starts| starts.get(index).copied());
+            tails.push(Tail {
+                partition,
+                last: start.unwrap_or(subscription.last),
+                behind: start.is_some(),
+                live: false,
+            });
+        }
+        Ok(Self { live, filter, tails, channels, ready: VecDeque::new(), ended: false })
+    }
+
+    async fn next(&mut self) -> Result<Followed, Problem> {
+        loop {
+            if let Some(followed) = self.ready.pop_front() {
+                return Ok(followed);
+            }
+            match self.tails.iter().position(|tail| tail.behind) {
+                Some(index) => self.read_page(index).await?,
+                None => self.receive().await?,
+            }
+        }
+    }
+
+    async fn read_page(&mut self, index: usize) -> Result<(), Problem> {
+        let Some(tail) = self.tails.get(index) else { return Ok(()) };
+        let partition = tail.partition;
+        let range = Range { after: rows::transaction_key(tail.last), limit: PAGE, ..Range::default() };
+        let deadline = Instant::now() + READ;
+        let page = self.live.processors().scan(partition, rows::TRANSACTION, range, deadline).await?;
+        for entry in &page.entries {
+            self.look_at(index, Arc::new(rows::decode(rows::TRANSACTION, entry)?));
+        }
+        if let (false, Some(tail)) = (page.more, self.tails.get_mut(index)) {
+            tail.behind = false;
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<(), Problem> {
+        let Some((partition, received)) = self.channels.next().await else {
+            return Err(Problem::Unavailable("the gateway is closing".into()));
+        };
+        let Some(index) = self.tails.iter().position(|tail| tail.partition == partition) else { return Ok(()) };
+        match received {
+            Ok(transaction) => {
+                self.tails[index].live = true;
+                self.look_at(index, transaction);
+                Ok(())
+            }
+            Err(BroadcastStreamRecvError::Lagged(_)) if !self.tails[index].live => {
+                self.tails[index].behind = true;
+                Ok(())
+            }
+            Err(BroadcastStreamRecvError::Lagged(_)) => {
+                metrics::counter!("kontor_slow_subscribers_total").increment(1);
+                Err(Problem::SlowSubscriber { cursor: self.cursor(index, 0).encode() })
+            }
+        }
+    }
+
+    /// Moves the position, and keeps the transaction when it is wanted.
+    fn look_at(&mut self, index: usize, transaction: Arc<Transaction>) {
+        let tail = &mut self.tails[index];
+        if transaction.transaction_id <= tail.last {
+            return;
+        }
+        tail.last = transaction.transaction_id;
+        if self.filter.accepts(&transaction) {
+            let cursor = self.cursor(index, transaction.sequence);
+            self.ready.push_back(Followed { transaction, cursor });
+        }
+    }
+
+    fn cursor(&self, index: usize, sequence: i64) -> Cursor {
+        match self.filter.iban() {
+            Some(_) => Cursor::Account { transaction_id: self.tails[index].last, sequence },
+            None => Cursor::All(self.tails.iter().map(|tail| tail.last).collect()),
+        }
+    }
+}
+
+/// Where each of the wanted partitions starts.
+fn starts(cursor: &Cursor, partitions: &[i32], partition_count: i32) -> Result<Vec<i64>, Problem> {
+    match cursor {
+        Cursor::All(last) if usize::try_from(partition_count).is_ok_and(|count| count == last.len()) => {
+            let of = |partition: &i32| usize::try_from(*partition).ok().and_then(|p| last.get(p).copied());
+            Ok(partitions.iter().filter_map(of).collect())
+        }
+        Cursor::Account { transaction_id, .. } => match partitions {
+            [only] if rows::partition_of_transaction(*transaction_id, partition_count) == Some(*only) => {
+                Ok(vec![*transaction_id])
+            }
+            [_] => Err(Problem::BadInput("the cursor belongs to another account".into())),
+            _ => Err(Problem::BadInput("the cursor belongs to one account: name its iban".into())),
+        },
+        Cursor::All(_) => Err(Problem::BadInput("the cursor is of another layout: begin without one".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_fits_what_is_followed_or_is_refused() {
+        let all = Cursor::All(vec![10, 11, 12]);
+        let one = Cursor::Account { transaction_id: 10, sequence: 1 };
+        assert_eq!(starts(&all, &[0, 1, 2], 3), Ok(vec![10, 11, 12]));
+        assert_eq!(starts(&all, &[1], 3), Ok(vec![11]));
+        assert_eq!(starts(&one, &[1], 3), Ok(vec![10]));
+        for (cursor, partitions) in [(&all, vec![0, 1]), (&one, vec![0]), (&one, vec![0, 1, 2])] {
+            assert!(starts(cursor, &partitions, if partitions.len() == 2 { 2 } else { 3 }).is_err());
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Calls to the processors: every one has a deadline, and "not served right now" is tried again until then.
+//!
+//! Generic over tables; the reading of rows is in `rows.rs`. Holds no state but the routing.
+
+use crate::problem::Problem;
+use crate::routing::{Processor, Routing};
+use schemas::query::{
+    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, ScanRequest, ScanResponse, Token, WatchRequest,
+    WatchResponse,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::{Code, Request, Status, Streaming};
+
+/// First pause before a call is tried again; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// Longest that the protocol lets one call wait.
+const LONGEST_AWAIT_MS: u32 = 60_000;
+
+/// All processors behind one routing.
+#[derive(Clone)]
+pub struct Processors {
+    routing: Arc<dyn Routing>,
+}
+
+/// Which rows of a table to read, in key order.
+#[derive(Debug, Clone, Default)]
+pub struct Range {
+    /// Only keys that start so; empty for all.
+    pub prefix: Vec<u8>,
+    /// Exclusive start; empty for the beginning.
+    pub after: Vec<u8>,
+    /// From the greatest key down.
+    pub reverse: bool,
+    /// Rows at most, 1 to 1000.
+    pub limit: u32,
+}
+
+impl Processors {
+    /// Calls go where the routing says.
+    #[must_use]
+    pub fn new(routing: Arc<dyn Routing>) -> Self {
+        Self { routing }
+    }
+
+    /// Number of partitions.
+    #[must_use]
+    pub fn partitions(&self) -> i32 {
+        self.routing.partitions()
+    }
+
+    /// The partition of a key.
+    #[must_use]
+    pub fn partition_of(&self, key: &str) -> i32 {
+        schemas::partition_of(key.as_bytes(), self.partitions())
+    }
+
+    /// Rows by key; missing ones are left out. Waits for the tokens of the partition.
+    pub async fn get(
+        &self,
+        partition: i32,
+        table: &str,
+        keys: Vec<Vec<u8>>,
+        tokens: &[Token],
+        deadline: Instant,
+    ) -> Result<Vec<Entry>, Problem> {
+        let answer: GetResponse = self
+            .until(partition, deadline, "get", |mut processor, timeout_ms| {
+                let request = GetRequest {
+                    partition,
+                    table: table.to_owned(),
+                    keys: keys.clone(),
+                    tokens: tokens.to_vec(),
+                    timeout_ms,
+                };
+                async move { processor.calls.get(limited(request, timeout_ms)).await }
+            })
+            .await?;
+        Ok(answer.entries)
+    }
+
+    /// One row by key.
+    pub async fn get_one(
+        &self,
+        partition: i32,
+        table: &str,
+        key: Vec<u8>,
+        tokens: &[Token],
+        deadline: Instant,
+    ) -> Result<Option<Entry>, Problem> {
+        let entries = self.get(partition, table, vec![key], tokens, deadline).await?;
+        Ok(entries.into_iter().next())
+    }
+
+    /// A page of rows.
+    pub async fn scan(
+        &self,
+        partition: i32,
+        table: &str,
+        range: Range,
+        deadline: Instant,
+    ) -> Result<ScanResponse, Problem> {
+        self.until(partition, deadline, "scan", |mut processor, timeout_ms| {
+            let range = range.clone();
+            let request = ScanRequest {
+                partition,
+                table: table.to_owned(),
+                prefix: range.prefix,
+                after: range.after,
+                reverse: range.reverse,
+                limit: range.limit,
+                tokens: Vec::new(),
+                timeout_ms,
+            };
+            async move { processor.calls.scan(limited(request, timeout_ms)).await }
+        })
+        .await
+    }
+
+    /// Waits until the row is final for this context. `None` when the deadline came first.
+    pub async fn await_final(
+        &self,
+        partition: i32,
+        table: &str,
+        key: &[u8],
+        context: &[u8],
+        deadline: Instant,
+    ) -> Result<Option<(Vec<u8>, Vec<Token>)>, Problem> {
+        while Instant::now() < deadline {
+            let asked: Result<AwaitResponse, Problem> = self
+                .until(partition, deadline, "await", |mut processor, timeout_ms| {
+                    let timeout_ms = timeout_ms.min(LONGEST_AWAIT_MS);
+                    let request = AwaitRequest {
+                        partition,
+                        table: table.to_owned(),
+                        key: key.to_vec(),
+                        context: context.to_vec(),
+                        timeout_ms,
+                    };
+                    // The processor answers "nothing yet" at its own time-out; the transport's comes after that.
+                    async move { processor.calls.r#await(limited(request, timeout_ms.saturating_add(500))).await }
+                })
+                .await;
+            match asked {
+                Ok(AwaitResponse { value: Some(value), tokens }) => return Ok(Some((value, tokens))),
+                // Nothing yet; only a processor that shortened the time gets here before the deadline.
+                Ok(AwaitResponse { value: None, .. }) => {
+                    tokio::time::sleep_until(deadline.min(Instant::now() + FIRST_PAUSE)).await;
+                }
+                Err(Problem::Unavailable(_) | Problem::QueryTimedOut(_) | Problem::Stale(_)) => return Ok(None),
+                Err(problem) => return Err(problem),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens a watch at the owner, once: the caller decides how to go on after an error.
+    pub async fn watch(&self, request: WatchRequest) -> Result<Streaming<WatchResponse>, Status> {
+        let owner = self.routing.owner(request.partition);
+        let mut processor = owner.ok_or_else(|| Status::unavailable("nobody is known to own the partition"))?;
+        Ok(processor.watches.watch(request).await?.into_inner())
+    }
+
+    /// Calls the owner until it answers, its error is final, or the deadline comes. The owner is looked up for each
+    /// attempt, because "not the owner any more" is a normal answer.
+    async fn until<T, C, F>(&self, partition: i32, deadline: Instant, call_name: &str, call: C) -> Result<T, Problem>
+    where
+        C: Fn(Processor, u32) -> F,
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        let mut reason = String::from("nobody is known to own it");
+        loop {
+            let left_ms = u32::try_from(deadline.saturating_duration_since(Instant::now()).as_millis());
+            let left_ms = left_ms.unwrap_or(u32::MAX);
+            if left_ms == 0 {
+                return Err(Problem::Unavailable(format!("partition {partition} is not served: {reason}")));
+            }
+            if let Some(processor) = self.routing.owner(partition) {
+                match tokio::time::timeout_at(deadline, call(processor, left_ms)).await {
+                    Err(_) => return Err(Problem::QueryTimedOut(format!("{call_name} on partition {partition}"))),
+                    Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                    Ok(Err(status)) if is_transient(&status) => status.message().clone_into(&mut reason),
+                    Ok(Err(status)) => return Err(problem_of(call_name, partition, &status)),
+                }
+            }
+            tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+fn limited<T>(message: T, timeout_ms: u32) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(Duration::from_millis(u64::from(timeout_ms)));
+    request
+}
+
+/// Not served here, not yet, or the connection broke: another attempt may well succeed. Every call is a read, so a
+/// repeated one does no harm.
+fn is_transient(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::FailedPrecondition | Code::Unknown | Code::Aborted)
+        || (status.code() == Code::Cancelled && status.message() != "Timeout expired")
+        || (status.code() == Code::Internal && status.message().contains("h2 protocol error"))
+}
+
+fn problem_of(call_name: &str, partition: i32, status: &Status) -> Problem {
+    let said = format!("{call_name} on partition {partition}: {}", status.message());
+    match status.code() {
+        Code::DeadlineExceeded => Problem::Stale(said),
+        Code::Cancelled => Problem::QueryTimedOut(said),
+        _ => Problem::Internal(said),
+    }
+}

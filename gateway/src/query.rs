@@ -1,0 +1,36 @@
+//! Answers to queries: rows of one partition, or of all of them merged.
+//!
+//! Every read is bounded: pages, a limit of rows looked at, a deadline.
+
+pub mod accounts;
+pub mod history;
+
+use crate::problem::Problem;
+use crate::processors::Processors;
+use crate::rows::{self, Outcome, Transaction};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// The transaction with this id, if there is one.
+pub async fn transaction_by_id(
+    processors: &Processors,
+    id: i64,
+    deadline: Instant,
+) -> Result<Option<Transaction>, Problem> {
+    let Some(partition) = rows::partition_of_transaction(id, processors.partitions()) else { return Ok(None) };
+    let key = rows::transaction_key(id);
+    let entry = processors.get_one(partition, rows::TRANSACTION, key, &[], deadline).await?;
+    entry.map(|entry| rows::decode(rows::TRANSACTION, &entry)).transpose()
+}
+
+/// What became of the command with this id, in the partition of its key.
+pub async fn outcome(
+    processors: &Processors,
+    id: Uuid,
+    key: &str,
+    deadline: Instant,
+) -> Result<Option<Outcome>, Problem> {
+    let partition = processors.partition_of(key);
+    let entry = processors.get_one(partition, rows::OUTCOME, id.as_bytes().to_vec(), &[], deadline).await?;
+    entry.map(|entry| rows::decode(rows::OUTCOME, &entry)).transpose()
+}

@@ -1,0 +1,55 @@
+//! The history of one account, newest first, a page at a time.
+
+use crate::live::filter::Filter;
+use crate::problem::Problem;
+use crate::processors::{Processors, Range};
+use crate::rows::{self, Transaction};
+use tokio::time::Instant;
+
+/// Rows that one page may look at: a filter that accepts nothing must not read a whole history. The page then ends
+/// early and says where to go on.
+const MOST_ROWS: u32 = 5000;
+/// Rows per call.
+const CHUNK: u32 = 500;
+
+/// Some transactions of an account.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Newest first.
+    pub transactions: Vec<Transaction>,
+    /// Whether older ones may follow.
+    pub more: bool,
+    /// Last transaction that was looked at, wanted or not; `None` when there was none.
+    pub end: Option<Transaction>,
+}
+
+/// At most `limit` transactions that the filter accepts, older than the sequence `before` (`None`: the newest).
+pub async fn page(
+    processors: &Processors,
+    iban: &str,
+    filter: &Filter,
+    limit: usize,
+    before: Option<i64>,
+    deadline: Instant,
+) -> Result<Page, Problem> {
+    let partition = processors.partition_of(iban);
+    let mut page = Page { more: true, ..Page::default() };
+    let mut after = before.map(|sequence| rows::history_key(iban, sequence)).unwrap_or_default();
+    let mut looked_at = 0;
+    while page.more && page.transactions.len() < limit && looked_at < MOST_ROWS {
+        let wanted = u32::try_from(limit - page.transactions.len()).unwrap_or(CHUNK).clamp(1, CHUNK);
+        let range = Range { prefix: rows::history_prefix(iban), after, reverse: true, limit: wanted };
+        let scanned = processors.scan(partition, rows::HISTORY, range, deadline).await?;
+        after = scanned.entries.last().map(|entry| entry.key.clone()).unwrap_or_default();
+        page.more = scanned.more && !scanned.entries.is_empty();
+        looked_at += wanted;
+        for entry in &scanned.entries {
+            let transaction: Transaction = rows::decode(rows::HISTORY, entry)?;
+            page.end = Some(transaction.clone());
+            if filter.accepts(&transaction) {
+                page.transactions.push(transaction);
+            }
+        }
+    }
+    Ok(page)
+}

@@ -1,0 +1,144 @@
+//! The queries.
+
+use super::types::{Account, AccountsPage, CommandOutcome, PageInfo, Transaction, TransactionsPage, own_cursor};
+use super::{MOST_ITEMS, MOST_PAGE, bank, rows_cost};
+use crate::command::transfer::parse_id;
+use crate::live::cursor::Cursor;
+use crate::live::filter::{Direction, Filter};
+use crate::problem::{Problem, coded};
+use crate::query::{self, accounts, history};
+use async_graphql::{Context, Object, Result};
+
+/// What can be asked. Answers are committed facts.
+pub struct Query;
+
+/// What can be asked. Answers are committed facts.
+#[Object(name = "Query", rename_fields = "snake_case", rename_args = "snake_case")]
+impl Query {
+    /// The transaction with this id, or null.
+    async fn transaction_by_id(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Identifier of the transaction.")] id: i64,
+    ) -> Result<Option<Transaction>> {
+        let bank = bank(context)?;
+        let found = query::transaction_by_id(&bank.processors, id, bank.query_deadline()).await;
+        Ok(found.map_err(coded)?.as_ref().map(Transaction::of))
+    }
+
+    /// Transactions of an account, newest first.
+    #[graphql(complexity = "rows_cost(max_items.min(250), child_complexity)")]
+    async fn transactions_by_iban(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The account.")] iban: String,
+        #[graphql(desc = "At most so many; more than 250 counts as 250.")] max_items: i64,
+    ) -> Result<Vec<Transaction>> {
+        let bank = bank(context)?;
+        let limit = usize::try_from(max_items).unwrap_or(0).min(MOST_ITEMS);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let page =
+            history::page(&bank.processors, &iban, &Filter::default(), limit, None, bank.query_deadline()).await;
+        Ok(page.map_err(coded)?.transactions.iter().map(Transaction::of).collect())
+    }
+
+    /// The last transaction of each account that has one, ordered by iban; the first 10,000 of them.
+    #[graphql(complexity = "rows_cost(200, child_complexity)")]
+    async fn all_last_transactions(&self, context: &Context<'_>) -> Result<Vec<Transaction>> {
+        let bank = bank(context)?;
+        let last = accounts::last_transactions(&bank.processors, bank.query_deadline()).await;
+        Ok(last.map_err(coded)?.iter().map(Transaction::of).collect())
+    }
+
+    /// The account with this iban, or null.
+    async fn account(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Number of the account.")] iban: String,
+    ) -> Result<Option<Account>> {
+        let bank = bank(context)?;
+        let found = accounts::one(&bank.processors, &iban, bank.query_deadline()).await;
+        Ok(found.map_err(coded)?.as_ref().map(Account::of))
+    }
+
+    /// All accounts, ordered by iban, a page at a time.
+    #[graphql(complexity = "rows_cost(first.into(), child_complexity)")]
+    async fn accounts(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Size of the page, 1 to 100.", default = 20)] first: i32,
+        #[graphql(desc = "`end_cursor` of the page before.")] after: Option<String>,
+    ) -> Result<AccountsPage> {
+        let bank = bank(context)?;
+        let limit = page_size(first).map_err(coded)?;
+        let after = after.unwrap_or_default();
+        let page = accounts::page(&bank.processors, &after, limit, bank.query_deadline()).await;
+        let (accounts, has_next_page) = page.map_err(coded)?;
+        let end_cursor = accounts.last().map(|account| account.iban.clone());
+        let nodes = accounts.iter().map(Account::of).collect();
+        Ok(AccountsPage { nodes, page_info: PageInfo { has_next_page, end_cursor } })
+    }
+
+    /// Transactions of an account, newest first, a page at a time; filters must all hold.
+    #[graphql(complexity = "rows_cost(first.into(), child_complexity)")]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of the GraphQL field")]
+    async fn transactions(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The account.")] iban: String,
+        #[graphql(desc = "Size of the page, 1 to 100.", default = 20)] first: i32,
+        #[graphql(desc = "Older than this: `end_cursor` of the page before, or `cursor` of a transaction.")]
+        after: Option<String>,
+        #[graphql(desc = "Least absolute amount in cents.")] min_amount: Option<i64>,
+        #[graphql(desc = "Most absolute amount in cents.")] max_amount: Option<i64>,
+        #[graphql(desc = "Only debits or only credits.")] direction: Option<Direction>,
+        #[graphql(desc = "Text that the description contains; case does not matter.")] descr_includes: Option<String>,
+    ) -> Result<TransactionsPage> {
+        let bank = bank(context)?;
+        let limit = page_size(first).map_err(coded)?;
+        let before = after.as_deref().map(sequence_of).transpose().map_err(coded)?;
+        let filter = Filter::new(None, min_amount, max_amount, direction, descr_includes);
+        let page = history::page(&bank.processors, &iban, &filter, limit, before, bank.query_deadline()).await;
+        let page = page.map_err(coded)?;
+        let end_cursor = page.end.as_ref().map(|row| own_cursor(row).encode());
+        Ok(TransactionsPage {
+            nodes: page.transactions.iter().map(Transaction::of).collect(),
+            page_info: PageInfo { has_next_page: page.more, end_cursor },
+        })
+    }
+
+    /// What became of a transfer, or null when the bank does not know it (not yet, or not any more).
+    async fn transfer(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Identifier of the transfer.")] uuid: String,
+        #[graphql(desc = "The username that came with the transfer; or give the iban.")] username: Option<String>,
+        #[graphql(desc = "The account that paid, or that a deposit credited, when no username came with it.")]
+        iban: Option<String>,
+    ) -> Result<Option<CommandOutcome>> {
+        let bank = bank(context)?;
+        let id = parse_id(&uuid).map_err(coded)?;
+        let key = match (username, iban) {
+            (Some(key), None) | (None, Some(key)) => key,
+            _ => return Err(coded(Problem::BadInput("give either username or iban: it says where to look".into()))),
+        };
+        let outcome = query::outcome(&bank.processors, id, &key, bank.query_deadline()).await;
+        Ok(outcome.map_err(coded)?.map(|row| CommandOutcome::of(id, row)))
+    }
+}
+
+fn page_size(first: i32) -> Result<usize, Problem> {
+    match usize::try_from(first) {
+        Ok(size) if (1..=MOST_PAGE).contains(&size) => Ok(size),
+        _ => Err(Problem::BadInput(format!("first must be 1 to {MOST_PAGE}"))),
+    }
+}
+
+fn sequence_of(cursor: &str) -> Result<i64, Problem> {
+    match Cursor::decode(cursor)? {
+        Cursor::Account { sequence, .. } => Ok(sequence),
+        Cursor::All(_) => Err(Problem::BadInput("the cursor belongs to all accounts, not to one".into())),
+    }
+}

@@ -1,0 +1,168 @@
+//! The subscriptions.
+
+use super::mutation::{get_account, money_transfer};
+use super::types::{Account, AccountResult, MoneyTransferResult, Transaction};
+use super::{Bank, bank};
+use crate::command::transfer::Order;
+use crate::live::cursor::Cursor;
+use crate::live::filter::{Direction, Filter};
+use crate::live::follower;
+use crate::problem::{Problem, coded};
+use crate::rows;
+use async_graphql::{Context, Result, Subscription};
+use futures_util::{Stream, StreamExt, stream};
+use schemas::query::WatchRequest;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Pause before a lost watch of an account is opened again.
+const RECONNECT: Duration = Duration::from_millis(200);
+
+/// What can be followed.
+pub struct Subscription;
+
+/// What can be followed.
+#[Subscription(name = "Subscription", rename_fields = "snake_case", rename_args = "snake_case")]
+impl Subscription {
+    /// Transactions as they are committed; filters must all hold. With `after`, first those since the cursor, without
+    /// gap or duplicate. A subscriber that falls behind ends with `SLOW_SUBSCRIBER` and the cursor to resume at.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of the GraphQL field")]
+    async fn stream_transactions(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Only this account.")] iban: Option<String>,
+        #[graphql(desc = "Least absolute amount in cents, for debits and credits alike.")] min_amount: Option<i64>,
+        #[graphql(desc = "Most absolute amount in cents, for debits and credits alike.")] max_amount: Option<i64>,
+        #[graphql(desc = "Only debits or only credits.")] direction: Option<Direction>,
+        #[graphql(desc = "Text that the description contains; case does not matter.")] descr_includes: Option<String>,
+        #[graphql(desc = "`cursor` of the last transaction that was seen.")] after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<Transaction>> + use<>> {
+        let bank = bank(context)?;
+        let after = after.as_deref().map(Cursor::decode).transpose().map_err(coded)?;
+        let filter = Filter::new(iban, min_amount, max_amount, direction, descr_includes);
+        let followed = follower::follow(Arc::clone(&bank.live), filter, after).await.map_err(coded)?;
+        Ok(followed.map(|next| match next {
+            Ok(next) => Ok(Transaction::with_cursor(&next.transaction, &next.cursor)),
+            Err(problem) => Err(coded(problem)),
+        }))
+    }
+
+    /// Log in; a free username becomes a new account with this password. One result, then the end.
+    async fn get_account(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "At least 8 characters.")] username: String,
+        #[graphql(desc = "At least 8 characters, at most 128 bytes.", secret)] password: String,
+    ) -> Result<impl Stream<Item = Result<AccountResult>> + use<>> {
+        let bank = Arc::clone(bank(context)?);
+        Ok(stream::once(async move { get_account(&bank, &username, &password).await.map_err(coded) }))
+    }
+
+    /// Move money. Repeating it with the same uuid gives the same answer and has no second effect. One result, then
+    /// the end.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of the GraphQL field")]
+    async fn money_transfer(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Identifier of the transfer, drawn by the client.")] uuid: String,
+        #[graphql(desc = "Token of the account that pays; `cash` for a deposit.", secret)] token: String,
+        #[graphql(desc = "Amount in cents.")] amount: i64,
+        #[graphql(desc = "The account that pays, or `cash`.")] from: String,
+        #[graphql(desc = "Who is paid: an account here, a foreign iban, a shop, or `cash`.")] to: String,
+        #[graphql(desc = "Description, at most 140 characters.")] descr: String,
+        #[graphql(desc = "Whose account pays; keeps all commands of a user in order.")] username: Option<String>,
+    ) -> Result<impl Stream<Item = Result<MoneyTransferResult>> + use<>> {
+        let bank = Arc::clone(bank(context)?);
+        let order = Order { uuid, token, amount, from, to, description: descr, username };
+        Ok(stream::once(async move { money_transfer(&bank, order).await.map_err(coded) }))
+    }
+
+    /// An account as it is, then as it becomes.
+    async fn account_changes(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The account.")] iban: String,
+    ) -> Result<impl Stream<Item = Result<Account>> + use<>> {
+        let bank = Arc::clone(bank(context)?);
+        let deadline = bank.query_deadline();
+        Ok(account_changes(bank, iban, deadline))
+    }
+}
+
+/// Follows one row. After a lost connection the row is read anew, and shown when it differs.
+struct AccountWatch {
+    bank: Arc<Bank>,
+    iban: String,
+    changes: Option<tonic::Streaming<schemas::query::WatchResponse>>,
+    shown: Option<Account>,
+    /// Until when the first row must have come.
+    deadline: Instant,
+    ended: bool,
+}
+
+fn account_changes(bank: Arc<Bank>, iban: String, deadline: Instant) -> impl Stream<Item = Result<Account>> + use<> {
+    let watch = AccountWatch { bank, iban, changes: None, shown: None, deadline, ended: false };
+    stream::unfold(watch, |mut watch| async move {
+        if watch.ended {
+            return None;
+        }
+        let next = watch.next().await;
+        watch.ended = next.is_err();
+        Some((next.map_err(coded), watch))
+    })
+}
+
+impl AccountWatch {
+    async fn next(&mut self) -> Result<Account, Problem> {
+        loop {
+            let mut changes = match self.changes.take() {
+                Some(changes) => changes,
+                None => self.open().await?,
+            };
+            let Ok(Some(response)) = changes.message().await else {
+                // The processor went away or fell back: a new watch begins with the row as it is now.
+                self.pause().await?;
+                continue;
+            };
+            let newest = response.entries.iter().rfind(|entry| !entry.deleted && entry.key == self.iban.as_bytes());
+            let account = newest.map(|entry| rows::decode::<rows::Account>(rows::ACCOUNT, entry)).transpose()?;
+            if account.is_none() && response.live && self.shown.is_none() {
+                return Err(Problem::NotFound(format!("there is no account {}", self.iban)));
+            }
+            self.changes = Some(changes);
+            if let Some(account) = account.as_ref().map(Account::of).filter(|a| self.shown.as_ref() != Some(a)) {
+                self.shown = Some(account.clone());
+                return Ok(account);
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<tonic::Streaming<schemas::query::WatchResponse>, Problem> {
+        loop {
+            let request = WatchRequest {
+                partition: self.bank.processors.partition_of(&self.iban),
+                table: rows::ACCOUNT.to_owned(),
+                prefix: self.iban.as_bytes().to_vec(),
+                after: None,
+                snapshot: true,
+            };
+            match self.bank.processors.watch(request).await {
+                Ok(changes) => return Ok(changes),
+                Err(status) => {
+                    tracing::debug!(%status, "an account cannot be watched");
+                    self.pause().await?;
+                }
+            }
+        }
+    }
+
+    /// Before the first row the client waits for a limited time; later an outage is simply waited out.
+    async fn pause(&self) -> Result<(), Problem> {
+        if self.shown.is_none() && Instant::now() >= self.deadline {
+            return Err(Problem::Unavailable("the account cannot be watched".into()));
+        }
+        tokio::time::sleep(RECONNECT).await;
+        Ok(())
+    }
+}

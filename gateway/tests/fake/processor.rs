@@ -1,0 +1,444 @@
+//! A processor from maps: the query protocol over a real socket, and a bank of a few lines.
+
+use futures_util::Stream;
+use gateway::command::Command;
+use gateway::rows::{self, Account, Outcome, Transaction, User, outcome::State};
+use parking_lot::Mutex;
+use prost::Message;
+use schemas::bank_view::IbanToken;
+use schemas::query::query_server::{Query, QueryServer};
+use schemas::query::{
+    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, PartitionStatus, ScanRequest, ScanResponse,
+    StatusRequest, StatusResponse, Token, WatchRequest, WatchResponse,
+};
+use schemas::records::{ConfirmAccountCreation, ConfirmMoneyTransfer};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status};
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+#[derive(Default)]
+struct State_ {
+    tables: HashMap<(i32, String), Rows>,
+    /// Every row ever written, in order.
+    log: Vec<(i32, String, Entry)>,
+    fingerprints: HashMap<Vec<u8>, [u8; 16]>,
+    sequences: HashMap<i32, i64>,
+    commits: HashMap<i32, u64>,
+    /// What `Status` says.
+    state: String,
+    /// Reasons to give to the next account creations.
+    refusals: Vec<String>,
+    /// Answer watches with OUT_OF_RANGE once for each.
+    watches_too_old: usize,
+    next_iban: u64,
+}
+
+pub struct FakeProcessor {
+    pub partitions: i32,
+    address: SocketAddr,
+    state: Mutex<State_>,
+    changed: watch::Sender<usize>,
+    /// What serves; a runtime of its own, so that a kill takes every connection with it.
+    serving: Mutex<Option<Runtime>>,
+}
+
+impl FakeProcessor {
+    pub async fn start(partitions: i32) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let processor = Arc::new(Self {
+            partitions,
+            address: listener.local_addr().unwrap(),
+            state: Mutex::new(State_ { state: "running".into(), ..State_::default() }),
+            changed: watch::Sender::new(0),
+            serving: Mutex::new(None),
+        });
+        processor.serve(listener);
+        processor
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Cuts every connection, as a killed process does.
+    pub fn kill(&self) {
+        if let Some(runtime) = self.serving.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Serves again at the same address.
+    pub async fn restart(self: &Arc<Self>) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let listener = loop {
+            match TcpListener::bind(self.address) {
+                Ok(listener) => break listener,
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        self.serve(listener);
+    }
+
+    fn serve(self: &Arc<Self>, listener: TcpListener) {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let service = QueryServer::new(Service { bank: Arc::clone(self) });
+        runtime.spawn(async move {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let incoming = TcpListenerStream::new(listener);
+            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await
+        });
+        *self.serving.lock() = Some(runtime);
+    }
+
+    pub fn say_state(&self, state: &str) {
+        self.state.lock().state = state.into();
+    }
+
+    pub fn refuse_next_creation(&self, reason: &str) {
+        self.state.lock().refusals.push(reason.into());
+    }
+
+    pub fn next_watches_are_too_old(&self, how_many: usize) {
+        self.state.lock().watches_too_old = how_many;
+    }
+
+    pub fn partition_of(&self, key: &str) -> i32 {
+        schemas::partition_of(key.as_bytes(), self.partitions)
+    }
+
+    pub fn user(&self, username: &str) -> Option<User> {
+        self.read(self.partition_of(username), rows::USER, username.as_bytes())
+    }
+
+    pub fn account(&self, iban: &str) -> Option<Account> {
+        self.read(self.partition_of(iban), rows::ACCOUNT, iban.as_bytes())
+    }
+
+    pub fn transactions(&self) -> usize {
+        self.state.lock().log.iter().filter(|(_, table, _)| table == rows::TRANSACTION).count()
+    }
+
+    fn read<T: Message + Default>(&self, partition: i32, table: &str, key: &[u8]) -> Option<T> {
+        let state = self.state.lock();
+        let bytes = state.tables.get(&(partition, table.to_owned()))?.get(key)?;
+        Some(T::decode(bytes.as_slice()).unwrap())
+    }
+
+    /// A transaction out of nowhere.
+    pub fn change_balance(&self, iban: &str, changed_by: i64, from_to: &str, description: &str) -> i64 {
+        let mut state = self.state.lock();
+        let id = self.change(&mut state, iban, changed_by, from_to, description, None);
+        self.commit(&mut state, self.partition_of(iban));
+        drop(state);
+        self.announce();
+        id
+    }
+
+    /// An account with a user of the same name, and no password.
+    pub fn put_account(&self, iban: &str, balance: i64) {
+        let mut state = self.state.lock();
+        let partition = self.partition_of(iban);
+        let account = Account {
+            iban: iban.into(),
+            username: iban.into(),
+            balance,
+            limit: -50_000,
+            ..Account::default()
+        };
+        write(&mut state, partition, rows::ACCOUNT, iban.as_bytes().to_vec(), &account);
+        let ibans = vec![IbanToken { iban: iban.into(), token: "0".repeat(20) }];
+        let user = User { username: iban.into(), password_hash: None, ibans };
+        write(&mut state, partition, rows::USER, iban.as_bytes().to_vec(), &user);
+        self.commit(&mut state, partition);
+        drop(state);
+        self.announce();
+    }
+
+    pub fn process(&self, partition: i32, command: &Command) {
+        {
+            let mut state = self.state.lock();
+            let id = command.id().as_bytes().to_vec();
+            if state.fingerprints.contains_key(&id) {
+                return;
+            }
+            state.fingerprints.insert(id.clone(), command.fingerprint());
+            let outcome = match command {
+                Command::AccountCreation(command) => self.create(&mut state, partition, command),
+                Command::Transfer(command) => self.transfer(&mut state, command),
+            };
+            write(&mut state, partition, rows::OUTCOME, id, &outcome);
+            self.commit(&mut state, partition);
+        }
+        self.announce();
+    }
+
+    fn create(&self, state: &mut State_, partition: i32, command: &ConfirmAccountCreation) -> Outcome {
+        let id = command.id.0.to_vec();
+        if let Some(reason) = state.refusals.pop() {
+            return failed(id, &reason);
+        }
+        let key = command.username.as_bytes().to_vec();
+        if state.tables.get(&(partition, rows::USER.into())).is_some_and(|users| users.contains_key(&key)) {
+            return failed(id, "username already exists");
+        }
+        let iban = loop {
+            state.next_iban += 1;
+            let iban = format!("NL00OPEN0{:09}", state.next_iban);
+            if self.partition_of(&iban) == partition {
+                break iban;
+            }
+        };
+        let token = format!("{:020}", state.next_iban);
+        let account = Account {
+            iban: iban.clone(),
+            username: command.username.clone(),
+            limit: -50_000,
+            ..Account::default()
+        };
+        write(state, partition, rows::ACCOUNT, iban.as_bytes().to_vec(), &account);
+        let ibans = vec![IbanToken { iban: iban.clone(), token: token.clone() }];
+        let password_hash = command.password_hash.clone();
+        write(state, partition, rows::USER, key, &User { username: command.username.clone(), password_hash, ibans });
+        Outcome { id, state: State::Confirmed.into(), iban, token, ..Outcome::default() }
+    }
+
+    fn transfer(&self, state: &mut State_, command: &ConfirmMoneyTransfer) -> Outcome {
+        let id = command.id.0.to_vec();
+        let partition = self.partition_of(&command.from);
+        if command.from != "cash" {
+            let account = state.tables.get(&(partition, rows::ACCOUNT.into()));
+            let row = account.and_then(|rows| rows.get(command.from.as_bytes()));
+            let Some(row) = row.map(|bytes| Account::decode(bytes.as_slice()).unwrap()) else {
+                return failed(id, "from is invalid");
+            };
+            if row.balance - command.amount < row.limit {
+                return failed(id, "insufficient funds");
+            }
+            self.change(state, &command.from, -command.amount, &command.to, &command.description, Some(&id));
+        }
+        let to_partition = self.partition_of(&command.to);
+        let known = state.tables.get(&(to_partition, rows::ACCOUNT.into()));
+        if known.is_some_and(|rows| rows.contains_key(command.to.as_bytes())) {
+            self.change(state, &command.to, command.amount, &command.from, &command.description, Some(&id));
+            self.commit(state, to_partition);
+        }
+        Outcome { id, state: State::Confirmed.into(), ..Outcome::default() }
+    }
+
+    fn change(
+        &self,
+        state: &mut State_,
+        iban: &str,
+        changed_by: i64,
+        from_to: &str,
+        description: &str,
+        transfer_id: Option<&[u8]>,
+    ) -> i64 {
+        let partition = self.partition_of(iban);
+        let bytes = &state.tables[&(partition, rows::ACCOUNT.to_owned())][iban.as_bytes()];
+        let mut account = Account::decode(bytes.as_slice()).unwrap();
+        account.balance += changed_by;
+        account.sequence += 1;
+        let sequence = state.sequences.entry(partition).or_default();
+        *sequence += 1;
+        let transaction = Transaction {
+            transaction_id: *sequence * i64::from(self.partitions) + i64::from(partition),
+            iban: iban.into(),
+            sequence: account.sequence,
+            new_balance: account.balance,
+            changed_by,
+            from_to: from_to.into(),
+            description: description.into(),
+            transfer_id: transfer_id.map(<[u8]>::to_vec),
+            time_ms: 1_767_225_600_000,
+        };
+        let id = transaction.transaction_id;
+        write(state, partition, rows::ACCOUNT, iban.as_bytes().to_vec(), &account);
+        write(state, partition, rows::HISTORY, rows::history_key(iban, account.sequence), &transaction);
+        write(state, partition, rows::TRANSACTION, rows::transaction_key(id), &transaction);
+        id
+    }
+
+    fn commit(&self, state: &mut State_, partition: i32) {
+        *state.commits.entry(partition).or_default() += 1;
+    }
+
+    fn announce(&self) {
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    fn token(&self, state: &State_, partition: i32) -> Token {
+        Token { partition, commit_sequence: state.commits.get(&partition).copied().unwrap_or_default() }
+    }
+}
+
+fn failed(id: Vec<u8>, reason: &str) -> Outcome {
+    Outcome { id, state: State::Failed.into(), reason: reason.into(), ..Outcome::default() }
+}
+
+fn write(state: &mut State_, partition: i32, table: &str, key: Vec<u8>, row: &impl Message) {
+    let value = row.encode_to_vec();
+    state.tables.entry((partition, table.to_owned())).or_default().insert(key.clone(), value.clone());
+    state.log.push((partition, table.to_owned(), Entry { key, value, deleted: false }));
+}
+
+fn is_watched(request: &WatchRequest, key: &[u8]) -> bool {
+    key.starts_with(&request.prefix) && request.after.as_ref().is_none_or(|after| key > after.as_slice())
+}
+
+struct Service {
+    bank: Arc<FakeProcessor>,
+}
+
+impl Service {
+    fn check(&self, partition: i32) -> Result<(), Status> {
+        if self.bank.state.lock().state != "running" {
+            return Err(Status::unavailable("restoring"));
+        }
+        if !(0..self.bank.partitions).contains(&partition) {
+            return Err(Status::failed_precondition("not the owner"));
+        }
+        Ok(())
+    }
+
+    fn rows(&self, partition: i32, table: &str) -> Rows {
+        self.bank.state.lock().tables.get(&(partition, table.to_owned())).cloned().unwrap_or_default()
+    }
+}
+
+#[tonic::async_trait]
+impl Query for Service {
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let request = request.into_inner();
+        self.check(request.partition)?;
+        let rows = self.rows(request.partition, &request.table);
+        let found = request.keys.into_iter().filter_map(|key| {
+            rows.get(&key).map(|value| Entry { key, value: value.clone(), deleted: false })
+        });
+        let token = self.bank.token(&self.bank.state.lock(), request.partition);
+        Ok(Response::new(GetResponse { entries: found.collect(), token: Some(token) }))
+    }
+
+    async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
+        let request = request.into_inner();
+        self.check(request.partition)?;
+        if !(1..=1000).contains(&request.limit) {
+            return Err(Status::invalid_argument("limit"));
+        }
+        let rows = self.rows(request.partition, &request.table);
+        let fits = |key: &[u8]| {
+            key.starts_with(&request.prefix)
+                && (request.after.is_empty()
+                    || if request.reverse { key < request.after.as_slice() } else { key > request.after.as_slice() })
+        };
+        let mut all: Vec<Entry> = rows
+            .into_iter()
+            .filter(|(key, _)| fits(key))
+            .map(|(key, value)| Entry { key, value, deleted: false })
+            .collect();
+        if request.reverse {
+            all.reverse();
+        }
+        let limit = request.limit as usize;
+        let more = all.len() > limit;
+        all.truncate(limit);
+        let token = self.bank.token(&self.bank.state.lock(), request.partition);
+        Ok(Response::new(ScanResponse { entries: all, more, token: Some(token) }))
+    }
+
+    async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<AwaitResponse>, Status> {
+        let request = request.into_inner();
+        self.check(request.partition)?;
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(request.timeout_ms.into());
+        let mut changed = self.bank.changed.subscribe();
+        loop {
+            let found: Option<Outcome> = self.bank.read(request.partition, &request.table, &request.key);
+            if let Some(outcome) = found {
+                let state = self.bank.state.lock();
+                let same = state.fingerprints.get(&request.key).is_some_and(|f| f[..] == request.context[..]);
+                let answer =
+                    if same { outcome } else { failed(request.key.clone(), "id was used for another transfer") };
+                let tokens = vec![self.bank.token(&state, request.partition)];
+                return Ok(Response::new(AwaitResponse { value: Some(answer.encode_to_vec()), tokens }));
+            }
+            if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+                return Ok(Response::new(AwaitResponse::default()));
+            }
+        }
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        self.check(request.partition)?;
+        let position = {
+            let mut state = self.bank.state.lock();
+            if state.watches_too_old > 0 {
+                state.watches_too_old -= 1;
+                return Err(Status::out_of_range("too old"));
+            }
+            state.log.len()
+        };
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        let bank = Arc::clone(&self.bank);
+        let first = if request.snapshot || request.after.is_some() {
+            self.rows(request.partition, &request.table)
+                .into_iter()
+                .filter(|(key, _)| is_watched(&request, key))
+                .map(|(key, value)| Entry { key, value, deleted: false })
+                .collect()
+        } else {
+            Vec::new()
+        };
+        tokio::spawn(async move {
+            let mut changed = bank.changed.subscribe();
+            let mut position = position;
+            let mut entries: Vec<Entry> = first;
+            let mut live = true;
+            loop {
+                let response = WatchResponse { entries, token: None, live };
+                if (live || !response.entries.is_empty()) && sender.send(Ok(response)).await.is_err() {
+                    return;
+                }
+                live = false;
+                tokio::select! {
+                    () = sender.closed() => return,
+                    _ = changed.changed() => {}
+                }
+                let state = bank.state.lock();
+                entries = state.log[position..]
+                    .iter()
+                    .filter(|(partition, table, entry)| {
+                        (*partition, table) == (request.partition, &request.table) && is_watched(&request, &entry.key)
+                    })
+                    .map(|(_, _, entry)| entry.clone())
+                    .collect();
+                position = state.log.len();
+                drop(state);
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(|item| item))))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let state = self.bank.state.lock().state.clone();
+        let partitions = (0..self.bank.partitions)
+            .map(|partition| PartitionStatus { partition, state: state.clone(), ..PartitionStatus::default() })
+            .collect();
+        let partition_count = self.bank.partitions;
+        Ok(Response::new(StatusResponse { instance: "fake".into(), partitions, partition_count }))
+    }
+}
