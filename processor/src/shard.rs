@@ -12,6 +12,7 @@
 //! bytes of the store (state-store) and no error codes (fault.rs).
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::outbox::Outbox;
 use crate::policy::CommitPolicy;
 use crate::probe::{Probe, Step};
 use crate::query::view::{Life, PartitionView};
-use crate::stage::Blocked;
+use crate::stage::{Blocked, text_of};
 use crate::task::Task;
 use crate::topology::{Application, Definition};
 use crate::transaction::Transaction;
@@ -47,6 +48,9 @@ pub struct ShardOptions {
     pub instance: String,
     /// This life of the instance, in the claim.
     pub incarnation: String,
+    /// Key and value of a client's record. A larger one becomes a dead letter: what it turns into might be more than the
+    /// producer may send, and then no transaction with it would ever commit.
+    pub record_bytes_max: usize,
     /// Records of one transaction.
     pub records_max: usize,
     /// Bytes polled for one transaction.
@@ -73,6 +77,7 @@ impl Default for ShardOptions {
         ShardOptions {
             instance: "processor".to_owned(),
             incarnation: String::new(),
+            record_bytes_max: 256 << 10,
             records_max: 5000,
             poll_bytes_max: 4 << 20,
             staged_bytes_max: 16 << 20,
@@ -198,13 +203,22 @@ impl<L: Log, A: Application> Shard<L, A> {
 
     /// The thread: owns and steps until something ends it.
     pub fn run(&mut self) -> Exit {
+        // A panic outside of a record (in housekeeping, in a fold) must not leave a dead thread that looks alive.
+        let exit = catch_unwind(AssertUnwindSafe(|| self.run_until_exit())).unwrap_or_else(|panic| {
+            self.disown();
+            Exit::Stopped(text_of(&*panic))
+        });
+        self.leave(&exit);
+        exit
+    }
+
+    fn run_until_exit(&mut self) -> Exit {
         loop {
             let interrupt = match self.own() {
                 Ok(()) => self.serve(),
                 Err(interrupt) => interrupt,
             };
             if let Some(exit) = self.recover(interrupt) {
-                self.leave(&exit);
                 return exit;
             }
         }

@@ -54,7 +54,7 @@ impl<L: Log, A: Application> Shard<L, A> {
                     if failures > 2
                         && let Some(record) = polled.get(from)
                     {
-                        self.stage_dead_letter(&record, &reason)?;
+                        self.refuse(&record, &reason)?;
                         self.commit_staged()?;
                         from += 1;
                     }
@@ -94,7 +94,11 @@ impl<L: Log, A: Application> Shard<L, A> {
         let Some(input) = definition.input_index(record.topic) else {
             return Err(Refusal::Interrupt(Interrupt::Stop("a record of a topic that is no input".to_owned())));
         };
-        let (partitions, bad_record) = (definition.topics.partitions, definition.inputs[input].bad_record);
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        if bytes > self.parts.options.record_bytes_max && definition.inputs[input].bad_record == BadRecord::DeadLetter {
+            return self.refuse(record, &format!("record of {bytes} bytes is too large")).map_err(Refusal::Interrupt);
+        }
+        let partitions = definition.topics.partitions;
         let index = self.task_index(record.partition);
         let task = &mut self.tasks[index];
         let mut context = TaskContext::new(task, &mut self.outbox, partitions);
@@ -116,27 +120,27 @@ impl<L: Log, A: Application> Shard<L, A> {
                 return Ok(());
             }
             Ok((Err(ProcessError::Poison(reason)), false)) => {
-                if bad_record == BadRecord::Stop {
-                    let topic = self.definition().topics.name(record.topic);
-                    return Err(Refusal::Interrupt(Interrupt::Stop(format!(
-                        "{topic}-{} offset {}: {reason}; this topic holds work in flight, nothing in it may be skipped",
-                        record.partition, record.offset
-                    ))));
-                }
-                return self.stage_dead_letter(record, &reason).map_err(Refusal::Interrupt);
+                return self.refuse(record, &reason).map_err(Refusal::Interrupt);
             }
         }
         self.advance(record, input);
         Ok(())
     }
 
-    /// Stages a dead letter and the position behind the record.
-    fn stage_dead_letter(&mut self, record: &Record<'_>, reason: &str) -> Result<(), Interrupt> {
+    /// A record that can never be processed: a client's becomes a dead letter, with the position behind it; one of ours
+    /// stops the shard, however it failed.
+    fn refuse(&mut self, record: &Record<'_>, reason: &str) -> Result<(), Interrupt> {
         let definition = self.parts.application.definition();
         let Some(input) = definition.input_index(record.topic) else {
             return Err(Interrupt::Stop("a record of a topic that is no input".to_owned()));
         };
         let topic = definition.topics.name(record.topic);
+        if definition.inputs[input].bad_record == BadRecord::Stop {
+            return Err(Interrupt::Stop(format!(
+                "{topic}-{} offset {}: {reason}; this topic holds work in flight, nothing in it may be skipped",
+                record.partition, record.offset
+            )));
+        }
         tracing::warn!(topic, partition = record.partition, offset = record.offset, reason, "to the dead letters");
         metrics::counter!("kontor_dead_letters_total").increment(1);
         dead_letter::stage(&mut self.outbox, definition.dead_letters, topic, record, reason);
@@ -247,7 +251,8 @@ fn interrupt_of_process(partition: i32, error: ProcessError) -> Interrupt {
     }
 }
 
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("without a message"))
 }

@@ -1,5 +1,6 @@
 //! The engine under simulation, with a small topology of its own.
 
+mod bad_records;
 mod harness;
 mod ledger;
 mod schedules;

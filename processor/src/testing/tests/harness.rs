@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::{ACCOUNTS, Account, Ledger};
+use super::ledger::{ACCOUNTS, Account, BY_TIME, KEPT_MS, Ledger, OUTCOMES};
 use super::workload::{self, Command, Expectation};
 use crate::log::memory::{Chance, StoredRecord};
 use crate::log::{TopicId, TopicPartition};
@@ -44,12 +44,31 @@ fn feed(simulation: &mut Simulation<Ledger>, chance: &mut Chance, commands: &[Co
 
 impl Run {
     /// Everything that must hold after any schedule.
-    pub fn check(&mut self) -> Result<(), Breach> {
+    pub fn check(mut self) -> Result<(), Breach> {
         self.check_outcome();
         self.simulation.check_rules()?;
         // Restores and claims change nothing that anybody sees.
         self.check_outcome();
-        Ok(())
+        self.check_expiry()
+    }
+
+    /// Long after, outcomes are gone from every store and from the changelog, index and all.
+    fn check_expiry(&mut self) -> Result<(), Breach> {
+        let outcomes = self.expected.results.len() as i64;
+        let topic = self.simulation.application().commands;
+        for number in 0..outcomes {
+            for partition in 0..PARTITIONS {
+                let at = TopicPartition { topic, partition };
+                self.simulation.log().append(at, None, None, Some(2 * KEPT_MS + number)).unwrap();
+            }
+            // Few leave at a time.
+            self.simulation.drain()?;
+            if self.simulation.rows(OUTCOMES)?.is_empty() {
+                assert!(self.simulation.rows(BY_TIME)?.is_empty());
+                return self.simulation.check_rules();
+            }
+        }
+        panic!("outcomes are still there");
     }
 
     fn check_outcome(&self) {
@@ -99,10 +118,14 @@ impl Run {
             let [number, by, balance] = words[..] else { panic!("{}", value(&record)) };
             let (sum, last) = sums.entry(account).or_default();
             assert!(number > *last, "{number} after {last}");
+            assert!(by != 0 || *last == 0, "opened twice");
             (*sum, *last) = (*sum + by, number);
             assert_eq!(*sum, balance);
         }
-        let sums: BTreeMap<String, i64> = sums.into_iter().map(|(account, (sum, _))| (account, sum)).collect();
+        let houses: Vec<String> = sums.keys().filter(|name| name.starts_with("house")).cloned().collect();
+        assert_eq!(houses.len(), PARTITIONS as usize, "every partition was opened once");
+        let sums = sums.into_iter().filter(|(name, _)| !name.starts_with("house"));
+        let sums: BTreeMap<String, i64> = sums.map(|(account, (sum, _))| (account, sum)).collect();
         assert_eq!(sums, self.expected.balances);
     }
 

@@ -1,9 +1,13 @@
 //! A topology for the simulation: amounts that move between accounts of the same and of other partitions.
 //!
-//! Commands are text: `<id> deposit <amount>` and `<id> pay <amount> <to>`, keyed by account. A payment to another
+//! Commands are text: `<id> deposit <amount>` and `<id> pay <amount> <to>`, keyed by account. Some of them wait for a
+//! schema at first (`later`), some make it panic. A payment to another
 //! partition is reserved, credited there and settled here, over an internal topic. One result record per command (again
 //! when the command comes again), one move per changed account, in a topic that is the changelog of its own table.
 
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
 use state_store::TableId;
 
 use crate::context::TaskContext;
@@ -17,8 +21,10 @@ pub const OUTCOMES: TableId = TableId(2);
 pub const BY_TIME: TableId = TableId(3);
 pub const MOVES: TableId = TableId(4);
 
+/// One that the codecs of the simulation know, so that who waits for it waits for a moment.
+const KNOWN_SCHEMA: u32 = 1;
 /// Outcomes leave this long after their command, log time.
-const KEPT_MS: i64 = 1_000_000;
+pub const KEPT_MS: i64 = 1_000_000;
 /// Outcomes that leave in one transaction of a partition.
 const EXPIRED_MAX: usize = 3;
 /// Payments of more than this are never covered.
@@ -35,6 +41,8 @@ pub struct Ledger {
     pub transfers: TopicId,
     pub results: TopicId,
     pub moves: TopicId,
+    /// Records that have waited for their schema.
+    waited: Mutex<BTreeSet<(i32, i64)>>,
 }
 
 /// The partition of an account.
@@ -60,14 +68,17 @@ impl Ledger {
         let application = "ledger".to_owned();
         let definition =
             Definition { application, layout: 1, shards, topics, inputs, changelog, dead_letters, tables, events };
-        Ledger { definition, commands, transfers, results, moves }
+        Ledger { definition, commands, transfers, results, moves, waited: Mutex::default() }
     }
 
     fn command(&self, task: &mut TaskContext<'_>, record: &Record<'_>) -> Result<(), ProcessError> {
         let (account, words) = (text(record.key)?, text(record.value)?.split(' ').collect::<Vec<_>>());
         let [id, kind, amount, to @ ..] = words.as_slice() else { return Err(poison("too few words")) };
         if *kind == "panic" {
-            std::panic::resume_unwind(Box::new("asked to".to_owned()));
+            panic_quietly();
+        }
+        if id.starts_with("later") && self.waited.lock().insert((record.partition, record.offset)) {
+            return Err(ProcessError::WaitForSchema(KNOWN_SCHEMA));
         }
         let amount: i64 = amount.parse().map_err(|_| poison("no amount"))?;
         if let Some((state, ..)) = task.get::<Outcome>(OUTCOMES, id.as_bytes())? {
@@ -112,6 +123,7 @@ impl Ledger {
     fn transfer(&self, task: &mut TaskContext<'_>, record: &Record<'_>) -> Result<(), ProcessError> {
         let (account, words) = (text(record.key)?, text(record.value)?.split(' ').collect::<Vec<_>>());
         match words.as_slice() {
+            ["panic", ..] => panic_quietly(),
             [id, "credit", amount, from] => {
                 let amount: i64 = amount.parse().map_err(|_| poison("no amount"))?;
                 let state = if is_closed(account) { "refused" } else { "ok" };
@@ -175,7 +187,7 @@ impl Application for Ledger {
     fn open(&self, task: &mut TaskContext<'_>) -> Result<(), ProcessError> {
         let name = format!("house-{}", task.partition());
         match task.get::<Account>(ACCOUNTS, name.as_bytes())? {
-            None => task.put(ACCOUNTS, name.as_bytes(), &(0i64, 0i64)),
+            None => self.change(task, &name, "opening", 0),
             Some(_) => Ok(()),
         }
     }
@@ -249,6 +261,11 @@ impl RowFormat for OutcomeRows {
         let (state, _, _, time) = state_store::rows::decode::<Outcome>(row).ok()?;
         (state != "pending").then(|| [&time.to_be_bytes(), key].concat())
     }
+}
+
+/// A panic that nobody has to read about.
+fn panic_quietly() -> ! {
+    std::panic::resume_unwind(Box::new("asked to".to_owned()))
 }
 
 fn is_closed(account: &str) -> bool {

@@ -60,6 +60,7 @@ pub fn commands(chance: &mut Chance, count: usize) -> Vec<Command> {
                 }
                 None => continue,
             },
+            30..35 => format!("later{number} deposit {amount}"),
             _ if to == account => format!("c{number} deposit {amount}"),
             _ => format!("c{number} pay {amount} {to}"),
         };
