@@ -158,5 +158,7 @@ pub(super) fn write_options() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.disable_wal(false);
     options.set_sync(false);
+    // A stalled write comes back to us instead of waiting inside: see `RocksStore::write`.
+    options.set_no_slowdown(true);
     options
 }

@@ -16,13 +16,16 @@ mod records;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rocksdb::{DB, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{DB, ErrorKind, ReadOptions, WaitForCompactOptions, WriteBatch, WriteOptions};
 
 pub use budget::Budget;
 pub use open::{Opened, open, wipe};
 
 use crate::scan::stored;
 use crate::{Batch, Page, Progress, ScanRange, Snapshot, Store, StoreError, TableId, own_rows};
+
+/// How often a stalled write looks whether it may go on.
+const STALL_CHECK_US: u64 = 10_000;
 
 /// A [`Store`] in a directory. Made by [`open`]; the directory is locked until it is dropped.
 pub struct RocksStore {
@@ -49,16 +52,25 @@ impl RocksStore {
         RocksSnapshot { view: self.db.snapshot(), store: self }
     }
 
+    /// Writes, and waits for flushes and merges that lag behind. RocksDB's own wait is not used: it would also wait
+    /// for a flush that has no space, and so for ever, with the caller's thread.
     fn write(&self, operation: &str, batch: &Batch) -> Result<(), StoreError> {
-        // Header and about eight bytes of tag and lengths per write.
-        let mut writes = WriteBatch::with_capacity_bytes(16 + batch.bytes() + 8 * batch.len());
-        for (key, row) in batch.raw() {
-            match row {
-                Some(row) => writes.put(key, row),
-                None => writes.delete(key),
+        loop {
+            match self.db.write_opt(writes_of(batch), &self.write_options) {
+                Err(error) if error.kind() == ErrorKind::Incomplete => self.wait_for_background(operation)?,
+                outcome => return outcome.map_err(|error| self.error(operation, &error)),
             }
         }
-        self.db.write_opt(writes, &self.write_options).map_err(|error| self.error(operation, &error))
+    }
+
+    /// Returns when background work is done, after a while, or with what made it fail.
+    fn wait_for_background(&self, operation: &str) -> Result<(), StoreError> {
+        let mut options = WaitForCompactOptions::default();
+        options.set_timeout(STALL_CHECK_US);
+        match self.db.wait_for_compact(&options) {
+            Err(error) if error.kind() != ErrorKind::TimedOut => Err(self.error(operation, &error)),
+            _ => Ok(()),
+        }
     }
 
     fn error(&self, operation: &str, error: &rocksdb::Error) -> StoreError {
@@ -158,6 +170,18 @@ impl Snapshot for RocksSnapshot<'_> {
         rows.status().map_err(|error| self.store.error("scan", &error))?;
         Ok(page)
     }
+}
+
+fn writes_of(batch: &Batch) -> WriteBatch {
+    // Header and about eight bytes of tag and lengths per write.
+    let mut writes = WriteBatch::with_capacity_bytes(16 + batch.bytes() + 8 * batch.len());
+    for (key, row) in batch.raw() {
+        match row {
+            Some(row) => writes.put(key, row),
+            None => writes.delete(key),
+        }
+    }
+    writes
 }
 
 fn read_options() -> ReadOptions {
