@@ -68,19 +68,7 @@ pub struct RunArgs {
 impl RunArgs {
     /// Secrets and tokens.
     pub fn tokens(&self) -> anyhow::Result<Tokens> {
-        let path = self.token_secret_file.display();
-        let text = std::fs::read_to_string(&self.token_secret_file).with_context(|| {
-            format!(
-                "token secret file {path}; create it with at least {} random bytes in one line",
-                TokenSecret::BYTES_MIN
-            )
-        })?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let secrets = lines
-            .map(TokenSecret::new)
-            .collect::<Result<Vec<_>, _>>()
-            .with_context(|| format!("token secret file {path}"))?;
-        Ok(Tokens::new(secrets, &self.company_token)?)
+        read_tokens(&self.token_secret_file, &self.company_token)
     }
 
     /// Further settings of librdkafka.
@@ -99,6 +87,18 @@ impl RunArgs {
         anyhow::ensure!(hours.is_finite() && hours > 0.0, "outcome retention is {hours} hours; give a positive number");
         Ok((hours * 3_600_000.0) as i64)
     }
+}
+
+/// Reads the secrets that make tokens, one per line.
+pub fn read_tokens(path: &Path, company_token: &str) -> anyhow::Result<Tokens> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        let bytes = TokenSecret::BYTES_MIN;
+        format!("token secret file {}; create it with at least {bytes} random bytes in one line", path.display())
+    })?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let secrets = lines.map(TokenSecret::new).collect::<Result<Vec<_>, _>>();
+    let secrets = secrets.with_context(|| format!("token secret file {}", path.display()))?;
+    Ok(Tokens::new(secrets, company_token)?)
 }
 
 fn read_settings(path: &Path) -> anyhow::Result<Vec<(String, String)>> {

@@ -3,6 +3,7 @@
 mod audit;
 mod bank_app;
 mod config;
+mod dead_letters;
 mod run;
 mod verify;
 
@@ -24,16 +25,24 @@ enum Command {
     Run(Box<config::RunArgs>),
     /// Recompute the invariants of the money from the topics alone. Exit code: 0 clean, 1 a breach, 2 undecided.
     Audit(audit::AuditArgs),
+    /// Show records that could not be processed, or send them again.
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Print the settings of `run` as a Markdown table.
     Config,
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("KONTOR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    // The client library's own error lines repeat what the engine says with more context, or what a tool asked for.
+    let quiet =
+        if matches!(command, Command::Run(_)) { "info,rdkafka=off" } else { "warn,rdkafka=off,librdkafka=error" };
+    let filter = EnvFilter::try_from_env("KONTOR_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let outcome = match command {
         Command::Run(args) => run_until_signal(*args).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(args),
+        Command::DeadLetters(args) => dead_letters::run(args),
         Command::Config => {
             print!("{}", config::markdown::<config::RunArgs>());
             Ok(ExitCode::SUCCESS)

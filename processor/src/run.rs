@@ -39,15 +39,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let application = bank_app::build(&topology, &schemas, options)?;
     let log = connect(&args, &application).await?;
     let cluster_id = log.1;
-    let identity = Identity {
-        application: application.definition().application.clone(),
-        cluster_id,
-        layout: topology.layout,
-        shards: topology.shards,
-        partition: 0,
-        prefix: args.prefix.clone(),
-        check,
-    };
+    let identity = bank_app::identity(&topology, cluster_id, check);
     let parts = parts(&args, log.0, application, schemas, identity, metrics)?;
     let (grpc, http) = (parts.grpc, parts.http);
     let mut instance = Instance::start(parts).await?;

@@ -180,7 +180,7 @@ fn one_outcome(id: Id, entry: &IdFold, found: &mut Findings) {
 
 /// Every command that repeats an id repeats its answer; one that came while the transfer was under way shares it.
 fn count_answers(id: Id, entry: &IdFold, first: First, answers: Answers, command: At, found: &mut Findings) {
-    let under_way = first.flow == Flow::Within;
+    let under_way = first.flow == Flow::Across;
     let enough = answers.count == entry.same || (under_way && (1..entry.same).contains(&answers.count));
     if !enough {
         let what = format!("command {id} was sent {} times and answered {} times", entry.same, answers.count);
@@ -221,7 +221,7 @@ fn both_or_none(id: Id, entry: &IdFold, found: &mut Findings) {
     let flow = if confirmed { first.flow } else { Flow::Nothing };
     let (debits, credits) = match flow {
         Flow::Nothing => (0, 0),
-        Flow::Within => (1, 1),
+        Flow::Within | Flow::Across => (1, 1),
         Flow::Enters => (0, 1),
         Flow::Leaves => (1, 0),
     };

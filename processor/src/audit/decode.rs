@@ -3,9 +3,11 @@
 //! Knows the wire formats and which records each topic may hold; refuses nothing loudly: what cannot be read becomes
 //! a fact of its own, because that is for the invariants to judge.
 
+use schemas::records::{CreditRequested, CreditSettled};
 use schemas::{AvroRecord, Writer};
 
-use super::facts::{Fact, Scope, Topic};
+use super::facts::{Fact, Topic};
+use super::scope::Scope;
 
 /// What `decode` needs of a record.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +45,7 @@ fn read(
     let datum = Datum { writer: writer(id)?, datum, scope };
     match raw.topic {
         Topic::Commands => datum.when(Scope::account_command).or_else(|| datum.when(Scope::transfer_command)),
-        Topic::Transfers => datum.when(Scope::credit_requested).or_else(|| datum.when(Scope::credit_settled)),
+        Topic::Transfers => datum.when(Scope::in_flight::<CreditRequested>).or_else(|| datum.when(Scope::in_flight::<CreditSettled>)),
         Topic::AccountFeedback => datum.when(Scope::account_confirmed).or_else(|| datum.when(Scope::account_failed)),
         Topic::TransferFeedback => datum.when(Scope::transfer_confirmed).or_else(|| datum.when(Scope::transfer_failed)),
         Topic::BalanceChanged => datum.when(Scope::balance_changed),

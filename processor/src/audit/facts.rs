@@ -1,22 +1,12 @@
 //! What the auditor keeps of one record: a small value without heap, so that millions of them cost nothing but time.
 //!
-//! Here typed records become facts; bodies are reduced to hashes that are only ever compared with each other. No
-//! Kafka, no decoding (read.rs) and no judgement (fold.rs, checks.rs). Tokens and descriptions are never kept.
+//! Only data: scope.rs makes facts of typed records, fold.rs adds them up. Tokens and descriptions are never kept;
+//! bodies are reduced to hashes that are only ever compared with each other.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use schemas::records::{
-    Account, AccountCreationConfirmed, AccountCreationFailed, BalanceChanged, ConfirmAccountCreation,
-    ConfirmMoneyTransfer, CreditRequested, CreditSettled, MoneyTransferConfirmed, MoneyTransferFailed, Outcome,
-    OutcomeKind, OutcomeState, Position,
-};
 
 /// The party that stands for money from or to outside the bank.
 const CASH: &str = "cash";
-/// How every refusal of a re-used id begins; such an answer is not the outcome of the id.
-const CONFLICT: &str = "id was used for another";
-
 /// The topics that an audit reads, by their base names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub enum Topic {
@@ -143,8 +133,10 @@ pub enum Kind {
 pub enum Flow {
     /// None: it opens an account, or names parties that the bank can only refuse.
     Nothing,
-    /// Within the bank: one debit and one credit.
+    /// Between two accounts of one partition: one debit and one credit, at once.
     Within,
+    /// Between two partitions: one debit and one credit, one after the other.
+    Across,
     /// Cash that enters: one credit.
     Enters,
     /// Money that leaves, as cash or to a foreign party: one debit.
@@ -152,11 +144,13 @@ pub enum Flow {
 }
 
 impl Flow {
-    fn of(from: &str, to: &str) -> Flow {
-        match (from == CASH, Iban::parse(from).is_some(), Iban::parse(to).is_some()) {
-            (true, _, true) => Flow::Enters,
-            (false, true, true) => Flow::Within,
-            (false, true, false) => Flow::Leaves,
+    /// What a transfer does, by its parties and the partition of its command.
+    pub fn of(from: &str, to: &str, here: i32, partitions: i32) -> Flow {
+        match (from == CASH, Iban::parse(from), Iban::parse(to)) {
+            (true, _, Some(_)) => Flow::Enters,
+            (false, Some(_), Some(to)) if to.partition(partitions) == here => Flow::Within,
+            (false, Some(_), Some(_)) => Flow::Across,
+            (false, Some(_), None) => Flow::Leaves,
             _ => Flow::Nothing,
         }
     }
@@ -191,10 +185,6 @@ pub enum Fact {
         outside: bool,
         parties: u64,
     },
-    /// A credit asked of another partition.
-    Requested { id: Id },
-    /// Its answer.
-    Settled { id: Id },
     /// A row of the account table.
     Account { iban: Iban, balance: i64, reserved: i64, limit: i64, sequence: i64 },
     /// A row of the outcome table.
@@ -207,195 +197,8 @@ pub enum Fact {
     DeadLetter { source: Option<At> },
     /// A record that cannot be read, and why.
     Unreadable { why: String },
-    /// Of no interest here (users, claims of owners).
+    /// Of no interest here (users, claims of owners, money in flight).
     Other,
-}
-
-/// What all records of one partition of a topic share when they become facts.
-#[derive(Clone, Copy, Debug)]
-pub struct Scope {
-    /// The partition that the record lies in.
-    pub partition: i32,
-    /// Partitions of every topic.
-    pub partitions: i32,
-}
-
-impl Scope {
-    fn here(&self, id: schemas::records::Uuid) -> Id {
-        Id { partition: self.partition, id: id.0 }
-    }
-
-    /// The id of a transfer by the partition of its payer; cash is paid in where it is credited.
-    fn paid_by(&self, from: &str, id: schemas::records::Uuid) -> Id {
-        let partition = Iban::parse(from).map_or(self.partition, |iban| iban.partition(self.partitions));
-        Id { partition, id: id.0 }
-    }
-
-    /// A command to open an account. The password hash is salted and so no part of the body.
-    pub fn account_command(&self, record: &ConfirmAccountCreation) -> Fact {
-        let body = hash(&("account", &record.username, record.a_type));
-        Fact::Command {
-            id: self.here(record.id),
-            kind: Kind::Account,
-            body,
-            amount: 0,
-            flow: Flow::Nothing,
-            parties: 0,
-        }
-    }
-
-    /// A command to move money.
-    pub fn transfer_command(&self, record: &ConfirmMoneyTransfer) -> Fact {
-        let r = record;
-        Fact::Command {
-            id: self.here(r.id),
-            kind: Kind::Transfer,
-            body: hash(&("transfer", &r.token, r.amount, &r.from, &r.to, &r.description)),
-            amount: r.amount,
-            flow: Flow::of(&r.from, &r.to),
-            parties: hash(&(&r.from, &r.to)),
-        }
-    }
-
-    /// An account was opened. The token is no part of the answer: it may be signed anew.
-    pub fn account_confirmed(&self, record: &AccountCreationConfirmed) -> Fact {
-        Fact::Feedback {
-            id: self.here(record.id),
-            kind: Kind::Account,
-            confirmed: true,
-            answer: opened_answer(Some(&record.iban)),
-            conflict: false,
-            opened: Iban::parse(&record.iban),
-        }
-    }
-
-    /// An account was refused.
-    pub fn account_failed(&self, record: &AccountCreationFailed) -> Fact {
-        self.refusal(self.here(record.id), Kind::Account, &record.reason)
-    }
-
-    /// A transfer was done.
-    pub fn transfer_confirmed(&self, record: &MoneyTransferConfirmed) -> Fact {
-        Fact::Feedback {
-            id: self.here(record.id),
-            kind: Kind::Transfer,
-            confirmed: true,
-            answer: moved_answer(),
-            conflict: false,
-            opened: None,
-        }
-    }
-
-    /// A transfer was refused.
-    pub fn transfer_failed(&self, record: &MoneyTransferFailed) -> Fact {
-        self.refusal(self.here(record.id), Kind::Transfer, &record.reason)
-    }
-
-    fn refusal(&self, id: Id, kind: Kind, reason: &str) -> Fact {
-        Fact::Feedback {
-            id,
-            kind,
-            confirmed: false,
-            answer: refused_answer(Some(reason)),
-            conflict: reason.starts_with(CONFLICT),
-            opened: None,
-        }
-    }
-
-    /// A balance changed.
-    pub fn balance_changed(&self, record: &BalanceChanged) -> Fact {
-        let Some(iban) = Iban::parse(&record.iban) else {
-            return Fact::Unreadable { why: format!("`{}` is no iban of this bank", record.iban) };
-        };
-        let r = record;
-        let (from, to) = if r.changed_by < 0 { (&r.iban, &r.from_to) } else { (&r.from_to, &r.iban) };
-        Fact::Balance {
-            iban,
-            transfer: r.transfer_id.map(|id| self.paid_by(from, id)),
-            new_balance: r.new_balance,
-            changed_by: r.changed_by,
-            sequence: r.sequence,
-            transaction_id: r.transaction_id,
-            outside: Iban::parse(&r.from_to).is_none(),
-            parties: hash(&(from, to)),
-        }
-    }
-
-    /// A credit is asked for, in the partition of the payee.
-    pub fn credit_requested(&self, record: &CreditRequested) -> Fact {
-        Fact::Requested { id: self.paid_by(&record.from, record.id) }
-    }
-
-    /// A credit was answered, in the partition of the payer.
-    pub fn credit_settled(&self, record: &CreditSettled) -> Fact {
-        Fact::Settled { id: self.here(record.id) }
-    }
-
-    /// An account row.
-    pub fn account(&self, record: &Account) -> Fact {
-        let Some(iban) = Iban::parse(&record.iban) else {
-            return Fact::Unreadable { why: format!("`{}` is no iban of this bank", record.iban) };
-        };
-        Fact::Account {
-            iban,
-            balance: record.balance,
-            reserved: record.reserved,
-            limit: record.limit,
-            sequence: record.sequence,
-        }
-    }
-
-    /// An outcome row.
-    pub fn outcome(&self, record: &Outcome) -> Fact {
-        let (verdict, answer) = match (record.state, record.kind) {
-            (OutcomeState::Pending, _) => (Verdict::Pending, 0),
-            (OutcomeState::Failed, _) => (Verdict::Failed, refused_answer(record.reason.as_deref())),
-            (OutcomeState::Confirmed, OutcomeKind::Account) => {
-                (Verdict::Confirmed, opened_answer(record.iban.as_deref()))
-            }
-            (OutcomeState::Confirmed, OutcomeKind::Transfer) => (Verdict::Confirmed, moved_answer()),
-        };
-        Fact::Outcome { id: self.here(record.id), verdict, answer }
-    }
-
-    /// A record without a value in the changelog.
-    pub fn tombstone(&self, key: &str) -> Fact {
-        match key.strip_prefix("outcome/").map(uuid::Uuid::parse_str) {
-            Some(Ok(id)) => Fact::OutcomeGone { id: Id { partition: self.partition, id: id.into_bytes() } },
-            Some(Err(_)) => Fact::Unreadable { why: format!("`{key}` names no outcome") },
-            None if key.starts_with("account/") => Fact::Unreadable { why: format!("`{key}` was deleted") },
-            None => Fact::Other,
-        }
-    }
-
-    /// A position. Input topics are found by their base names, whatever the prefix.
-    pub fn position(&self, record: &Position) -> Fact {
-        let next = |topic: Topic| {
-            record.next_offset.iter().find(|(name, _)| name.ends_with(topic.base())).map(|(_, offset)| *offset)
-        };
-        Fact::Position {
-            next_offset: [next(Topic::Commands), next(Topic::Transfers)],
-            commit_sequence: record.commit_sequence,
-        }
-    }
-}
-
-fn opened_answer(iban: Option<&str>) -> u64 {
-    hash(&("opened", iban))
-}
-
-fn moved_answer() -> u64 {
-    hash(&"moved")
-}
-
-fn refused_answer(reason: Option<&str>) -> u64 {
-    hash(&("refused", reason))
-}
-
-fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]
@@ -420,15 +223,17 @@ mod tests {
     #[test]
     fn the_parties_decide_which_changes_a_transfer_causes() {
         let own = "NL66OPEN0000000000";
+        let here = schemas::partition_of(b"NL83OPEN0104642752", 12);
         for (from, to, flow) in [
             (own, "NL83OPEN0104642752", Flow::Within),
+            ("NL83OPEN0104642752", own, Flow::Across),
             ("cash", own, Flow::Enters),
             (own, "cash", Flow::Leaves),
             (own, "a shop", Flow::Leaves),
             ("cash", "a shop", Flow::Nothing),
             ("a shop", own, Flow::Nothing),
         ] {
-            assert_eq!(Flow::of(from, to), flow, "{from} to {to}");
+            assert_eq!(Flow::of(from, to, here, 12), flow, "{from} to {to}");
         }
     }
 }

@@ -129,10 +129,6 @@ pub struct IdFold {
     pub credit: Leg,
     /// The row of the outcome table.
     pub outcome: OutcomeRow,
-    /// Credits asked of another partition, as far as those records are still there.
-    pub requested: u32,
-    /// Answers to these.
-    pub settled: u32,
     /// Offset of the first answer that differs from the one before.
     pub disagrees_at: Option<i64>,
     /// The outcome expired at least once, so the id may have been used anew.
@@ -234,8 +230,6 @@ impl Fold {
                 }
             }
             Fact::Balance { .. } => self.on_balance(at, fact),
-            Fact::Requested { id } => self.id(id).requested += 1,
-            Fact::Settled { id } => self.id(id).settled += 1,
             Fact::Account { iban, balance, reserved, limit, sequence } => {
                 self.expect_home(at, &iban);
                 self.account(iban).row = Some(Row { at, balance, reserved, limit, sequence });

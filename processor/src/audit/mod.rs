@@ -11,6 +11,8 @@ mod facts;
 mod fold;
 mod read;
 mod report;
+mod scope;
+mod stores;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +51,9 @@ pub struct AuditArgs {
     /// Wait up to so many seconds for work in flight to be done.
     #[arg(long, default_value_t = 0)]
     pub wait_s: u64,
+    /// Of the stores.
+    #[command(flatten)]
+    pub stores: stores::StoreArgs,
 }
 
 /// Audits and prints. The code is that of the process.
@@ -65,6 +70,7 @@ pub fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
 fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
     let topology = Topology::load(&args.topics)?.with_prefix(&args.prefix);
     let cache = SchemaCache::start(CacheConfig { registry_url: args.registry.clone(), file: None })?;
+    let in_stores = stores::check(&args.stores, &args.bootstrap, &topology, &cache)?;
     let source = Source::new(args.bootstrap.clone(), topology, cache);
     let started = now();
     let deadline = started + Duration::from_secs(args.wait_s);
@@ -83,7 +89,8 @@ fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
         let undecided = missing_starts(&ends);
         if pending.is_empty() || !undecided.is_empty() || now() >= deadline {
             let letters_complete = ends.iter().all(|((topic, _), end)| *topic != Topic::DeadLetters || end.low == 0);
-            let checks = checks::judge(&fold, pending.is_empty() && undecided.is_empty(), letters_complete);
+            let mut checks = checks::judge(&fold, pending.is_empty() && undecided.is_empty(), letters_complete);
+            checks.extend(in_stores);
             return Ok(Report::new(&fold, checks, pending, undecided, started.elapsed()));
         }
     }

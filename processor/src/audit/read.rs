@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 use schemas::topics::Topology;
 use schemas::{Lookup, SchemaCache, Writer};
 
 use super::decode::{Raw, decode};
-use super::facts::{At, Fact, Scope, Topic};
+use super::facts::{At, Fact, Topic};
 use super::fold::Fold;
+use super::scope::Scope;
 
 /// Facts handed over at once.
 const BATCH: usize = 1024;
@@ -31,7 +32,7 @@ const POLL: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The broker is away, or refuses.
-    #[error("cannot read {topic}: {source}; is the broker up, and is the prefix right?")]
+    #[error("cannot read {topic}; is the broker up, and is the prefix right?")]
     Kafka {
         /// Topic with its prefix, or the address of the broker.
         topic: String,
@@ -176,7 +177,7 @@ impl Source {
         Ok(Reader { source: self, topic, name, consumer, open, out })
     }
 
-    fn consumer(&self, isolation: &str, reset: &str) -> Result<BaseConsumer, ReadError> {
+    fn consumer(&self, isolation: &str, reset: &str) -> Result<BaseConsumer<Quiet>, ReadError> {
         ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
             // librdkafka wants a group for `assign`; nothing is ever committed to it.
@@ -192,7 +193,7 @@ impl Source {
             .set("queued.max.messages.kbytes", "32768")
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.wait.max.ms", "100")
-            .create()
+            .create_with_context(Quiet)
             .map_err(|source| ReadError::Kafka { topic: self.bootstrap.clone(), source })
     }
 
@@ -228,12 +229,29 @@ fn fold_all(receiver: &Receiver<Vec<(At, Fact)>>, fold: &mut Fold) {
     }
 }
 
+/// The end of a partition is no error here, so it is not logged as one.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !is_end(&error) {
+            tracing::warn!(%error, reason, "kafka");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+fn is_end(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF)
+}
+
 /// One topic on its thread.
 struct Reader<'a> {
     source: &'a Source,
     topic: Topic,
     name: &'a str,
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     open: HashMap<i32, i64>,
     out: Sender<Vec<(At, Fact)>>,
 }
@@ -308,7 +326,7 @@ impl Reader<'_> {
 
 /// Errors after which librdkafka goes on by itself.
 fn is_passing(error: &KafkaError) -> bool {
-    use rdkafka::types::RDKafkaErrorCode as Code;
+    use RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),
         Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve)

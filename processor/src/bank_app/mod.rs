@@ -18,7 +18,7 @@ use processor::log::Topics;
 use processor::topology::{BadRecord, Definition, EventTopic, Input, Table};
 use schemas::topics::Topology;
 use schemas::{SchemaCache, records};
-use state_store::TableId;
+use state_store::{Identity, TableId};
 
 pub use app::Bank;
 pub use encoders::Encoders;
@@ -118,6 +118,19 @@ pub fn history_key(iban: &str, sequence: i64) -> Vec<u8> {
     key.push(0);
     key.extend_from_slice(&(sequence as u64).to_be_bytes());
     key
+}
+
+/// Whose stores they are; the partition is filled in for each. `check`: of the token secret.
+pub fn identity(topology: &Topology, cluster_id: String, check: Vec<u8>) -> Identity {
+    Identity {
+        application: format!("{}kontor", topology.prefix),
+        cluster_id,
+        layout: topology.layout,
+        shards: topology.shards,
+        partition: 0,
+        prefix: topology.prefix.clone(),
+        check,
+    }
 }
 
 /// Settings of the bank besides its rules.

@@ -253,6 +253,6 @@ impl<A: Application> Query for QueryService<A> {
 
 /// The commit that a snapshot is of.
 pub(super) fn token_of(snapshot: &dyn Snapshot, partition: i32) -> Result<Token, Status> {
-    let commit_sequence = snapshot.progress().map_err(of_store)?.commit_sequence;
+    let commit_sequence = snapshot.commit_sequence().map_err(of_store)?;
     Ok(Token { partition, commit_sequence })
 }

@@ -55,4 +55,9 @@ impl Conditions {
         compactions: 20,
         prunings: 30,
     };
+
+    /// A worker may fail to read who claimed its shard.
+    pub(super) fn reads_fail(&self) -> bool {
+        self.log.poll + self.log.watermarks + self.log.assign + self.store_faults > 0
+    }
 }

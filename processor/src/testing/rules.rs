@@ -82,7 +82,7 @@ pub(super) fn positions_rise<A: Application>(simulation: &Simulation<A>) -> Resu
 }
 
 /// Who claimed a shard last, also when the markers of the claim are still on their way.
-fn claimant<A: Application>(simulation: &Simulation<A>, shard: i32) -> Option<String> {
+pub(super) fn claimant<A: Application>(simulation: &Simulation<A>, shard: i32) -> Option<String> {
     let definition = simulation.application().definition();
     let at = TopicPartition { topic: definition.changelog, partition: *definition.partitions_of(shard).first()? };
     let record = simulation.log().last_decided(at, format!("{OWNER_PREFIX}{shard}").as_bytes())?;
@@ -97,6 +97,13 @@ pub(super) fn is_replaced<A: Application>(simulation: &Simulation<A>, index: usi
     let id = format!("{}.{}.{}", definition.application, definition.layout, worker.shard);
     let initialised = simulation.surroundings.initialised.lock();
     initialised.get(&id).is_some_and(|last| *last != worker.incarnation)
+}
+
+/// True when nobody has claimed the shard of a worker since that worker initialised it.
+pub(super) fn may_take_back<A: Application>(simulation: &Simulation<A>, index: usize) -> bool {
+    let worker = &simulation.workers[index];
+    let claimant = claimant(simulation, worker.shard);
+    claimant.as_ref() == Some(&worker.incarnation) || claimant == worker.claim_found
 }
 
 /// The worker that claimed a shard last, if it is alive.

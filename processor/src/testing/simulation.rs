@@ -307,10 +307,17 @@ impl<A: Application> Simulation<A> {
     }
 
     fn run_round(&mut self, index: usize) -> Result<(), Breach> {
+        if !self.workers[index].owns() {
+            self.workers[index].claim_found = rules::claimant(self, self.workers[index].shard);
+        }
         let (round, name) = (self.workers[index].round(), self.workers[index].incarnation.clone());
         match round {
             Round::Stepped => self.note(format!("{name}: steps")),
             Round::Owns => self.note(format!("{name}: owns")),
+            Round::Fenced(reason) if self.conditions.reads_fail() || rules::may_take_back(self, index) => {
+                self.note(format!("{name}: {reason}"));
+            }
+            Round::Fenced(_) => return Err(self.breach("a shard that another claims is left alone", name)),
             Round::Interrupted(reason) => self.note(format!("{name}: {reason}")),
             Round::Died(step) => self.die(index, step),
             Round::Ended(exit) if !rules::is_replaced(self, index) => {

@@ -19,6 +19,8 @@ pub(super) enum Round {
     Owns,
     /// It polled, and processed what it got.
     Stepped,
+    /// It found itself fenced, and the shard still its own to take.
+    Fenced(String),
     /// It was interrupted and will try to own the shard (again).
     Interrupted(String),
     /// It died at this step.
@@ -43,6 +45,8 @@ pub(super) struct Worker<A: Application> {
     pub incarnation: String,
     pub fuse: Arc<Fuse>,
     pub views: Vec<Arc<PartitionView>>,
+    /// Whose claim stood when it initialised the shard last.
+    pub claim_found: Option<String>,
     disk: Arc<MountedDisk>,
     owns: bool,
     runs: Shard<FragileLog, A>,
@@ -81,7 +85,7 @@ impl<A: Application> Worker<A> {
             probe: Probe::new(move |step| probed.step(step.name())),
             stop: Arc::new(AtomicBool::new(false)),
         });
-        Worker { shard, instance, incarnation, fuse, views, disk, owns: false, runs }
+        Worker { shard, instance, incarnation, fuse, views, claim_found: None, disk, owns: false, runs }
     }
 
     /// Owns the shard, or takes one step of it.
@@ -91,12 +95,21 @@ impl<A: Application> Worker<A> {
             let went = if owns { runs.step().map(|()| Round::Stepped) } else { runs.own().map(|()| Round::Owns) };
             went.unwrap_or_else(|interrupt| {
                 let told = text_of(&interrupt);
-                runs.recover(interrupt).map_or(Round::Interrupted(told), Round::Ended)
+                let goes_on = match interrupt {
+                    Interrupt::Fenced(_) => Round::Fenced(told),
+                    _ => Round::Interrupted(told),
+                };
+                runs.recover(interrupt).map_or(goes_on, Round::Ended)
             })
         });
         let round = round.unwrap_or_else(Round::Died);
         self.owns = matches!(round, Round::Owns | Round::Stepped);
         round
+    }
+
+    /// False: its next round begins with an initialisation.
+    pub fn owns(&self) -> bool {
+        self.owns
     }
 
     /// Nothing goes wrong here any more.

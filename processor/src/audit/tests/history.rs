@@ -8,8 +8,9 @@ use schemas::records::{
     Position, Uuid,
 };
 
-use crate::audit::facts::{At, Fact, Scope, Topic};
+use crate::audit::facts::{At, Fact, Topic};
 use crate::audit::fold::Fold;
+use crate::audit::scope::Scope;
 
 const PARTITIONS: i32 = 4;
 const COMPANY: &str = "NL66OPEN0000000000";
@@ -398,8 +399,8 @@ fn fact(rec: &Rec, scope: Scope) -> Fact {
         Rec::Moved(record) => scope.transfer_confirmed(record),
         Rec::NotMoved(record) => scope.transfer_failed(record),
         Rec::Balance(record) => scope.balance_changed(record),
-        Rec::Requested(record) => scope.credit_requested(record),
-        Rec::Settled(record) => scope.credit_settled(record),
+        Rec::Requested(record) => scope.in_flight(record),
+        Rec::Settled(record) => scope.in_flight(record),
         Rec::Account(record) => scope.account(record),
         Rec::Outcome(record) => scope.outcome(record),
         Rec::OutcomeGone(id) => scope.tombstone(&format!("outcome/{id}")),
