@@ -1,0 +1,208 @@
+//! A real broker and registry through the command line: what `up` and `down` promise.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use kontor_compose::process::{Process, children_of};
+use kontor_compose::stackfile::{Part, Phase};
+use kontor_compose::testing::{Isolation, Sender, list_topics, read_topic};
+use kontor_compose::{StackFile, eventually};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A stack in a directory of its own. Whatever a failed test leaves is ended.
+struct Stack {
+    dir: tempfile::TempDir,
+}
+
+impl Stack {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn program() -> PathBuf {
+        PathBuf::from(env!("CARGO_BIN_EXE_stack"))
+    }
+
+    fn run(&self, action: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new(Self::program());
+        command.arg(action).arg("--dir").arg(self.dir.path());
+        command.args(arguments).output().unwrap()
+    }
+
+    fn up(&self, arguments: &[&str]) -> Output {
+        let always = ["--only", "kafka,registry", "--for-tests", "--detach"];
+        self.run("up", &[&always, arguments].concat())
+    }
+
+    fn file(&self) -> StackFile {
+        StackFile::read(&StackFile::path(self.dir.path())).unwrap().unwrap()
+    }
+
+    fn children(&self) -> usize {
+        children_of(&std::fs::canonicalize(self.dir.path()).unwrap()).len()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.run("down", &[]);
+    }
+}
+
+fn said(output: &Output) -> String {
+    let bytes = [output.stdout.clone(), output.stderr.clone()].concat();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn alive(part: &Part) -> Process {
+    let process = part.process().unwrap();
+    assert!(process.is_alive());
+    process
+}
+
+/// Registers a schema and gives its id.
+async fn register(file: &StackFile) -> i64 {
+    let url = format!("{}/subjects/kept-value/versions", file.registry);
+    let schema = json!({ "type": "record", "name": "Kept", "fields": [{ "name": "a", "type": "long" }] });
+    let body = json!({ "schema": schema.to_string() });
+    let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+    let answer: Value = answer.error_for_status().unwrap().json().await.unwrap();
+    answer["id"].as_i64().unwrap()
+}
+
+fn make_topic(bootstrap: &str) {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    use rdkafka::client::DefaultClientContext;
+    let admin: AdminClient<DefaultClientContext> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let topic = NewTopic::new("kept", 1, TopicReplication::Fixed(1));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let made = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
+    made[0].as_ref().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_outlives_restarts_and_kills() {
+    let stack = Stack::new();
+    let first = stack.up(&["--port-base", "0"]);
+    assert!(first.status.success(), "{}", said(&first));
+    let file = stack.file();
+    assert_eq!(file.phase, Phase::Ready);
+    assert!(said(&first).contains(&file.bootstrap), "{}", said(&first));
+    let id = register(&file).await;
+    let bootstrap = file.bootstrap.clone();
+    tokio::task::spawn_blocking(move || {
+        make_topic(&bootstrap);
+        Sender::new(&bootstrap).unwrap().send("kept", Some(b"k"), Some(b"v")).unwrap();
+    })
+    .await
+    .unwrap();
+
+    says_that_it_runs(&stack);
+    restarts_what_dies(&stack).await;
+    finds_what_a_killed_supervisor_left(&stack);
+
+    let again = stack.up(&[]);
+    assert!(again.status.success(), "{}", said(&again));
+    let file = stack.file();
+    assert_eq!(file.bootstrap, format!("127.0.0.1:{}", file.port_base + 12), "the ports of last time");
+    assert_eq!(register(&file).await, id, "the id outlived the restarts");
+    let bootstrap = file.bootstrap.clone();
+    let read = move || read_topic(&bootstrap, "kept", Isolation::Committed).unwrap();
+    let records = tokio::task::spawn_blocking(read).await.unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].value.as_deref(), Some(b"v".as_slice()));
+
+    let down = stack.run("down", &[]);
+    assert!(down.status.success(), "{}", said(&down));
+    for name in ["registry", "kafka"] {
+        assert!(said(&down).contains(&format!("{name} (pid")), "{}", said(&down));
+    }
+    assert_eq!(stack.children(), 0);
+    assert_eq!(stack.file().phase, Phase::Stopped);
+    forgets_when_told_to(&stack);
+}
+
+fn says_that_it_runs(stack: &Stack) {
+    let second = stack.up(&[]);
+    assert!(second.status.success());
+    assert!(said(&second).contains("is up") && said(&second).contains("already"), "{}", said(&second));
+    let fresh = stack.up(&["--fresh"]);
+    assert!(!fresh.status.success(), "must not wipe what runs");
+    assert!(said(&fresh).contains("compose/down"), "{}", said(&fresh));
+    let status = stack.run("status", &["--quiet"]);
+    assert_eq!(status.status.code(), Some(0));
+}
+
+async fn restarts_what_dies(stack: &Stack) {
+    let dead = alive(&stack.file().registry_process);
+    assert!(dead.signal(Signal::KILL));
+    eventually(PATIENCE, "the registry runs again", || async {
+        let part = stack.file().registry_process;
+        part.restarts == 1 && part.process().is_some_and(|p| p != dead && p.is_alive())
+    })
+    .await
+    .unwrap();
+    let log = std::fs::read_to_string(stack.dir.path().join("logs/stack.log")).unwrap();
+    assert!(log.contains("died: signal 9; starting it again"), "{log}");
+}
+
+fn finds_what_a_killed_supervisor_left(stack: &Stack) {
+    let file = stack.file();
+    let supervisor = alive(&file.supervisor);
+    assert!(supervisor.signal(Signal::KILL));
+    assert!(supervisor.wait_gone(std::time::Instant::now() + PATIENCE));
+    alive(&file.kafka);
+    assert_eq!(stack.run("status", &["--quiet"]).status.code(), Some(3));
+    let down = stack.run("down", &[]);
+    assert!(down.status.success(), "{}", said(&down));
+    assert!(said(&down).contains("the supervisor is gone"), "{}", said(&down));
+    assert!(!file.kafka.process().unwrap().is_alive());
+    assert_eq!(stack.children(), 0);
+    let nothing = stack.run("down", &[]);
+    assert!(said(&nothing).contains("nothing runs"), "{}", said(&nothing));
+}
+
+fn forgets_when_told_to(stack: &Stack) {
+    let fresh = stack.up(&["--fresh", "--only", "kafka"]);
+    assert!(fresh.status.success(), "{}", said(&fresh));
+    let topics = list_topics(&stack.file().bootstrap).unwrap();
+    assert!(!topics.contains_key("kept"), "{topics:?}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_owner() {
+    let stack = Stack::new();
+    let base = kontor_compose::ports::Ports::free().unwrap();
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", base.kafka())).unwrap();
+    let output = stack.up(&["--port-base", &base.base().to_string()]);
+    assert!(!output.status.success());
+    let line = format!("port {} for kafka is taken by", base.kafka());
+    let pid = format!("(pid {})", std::process::id());
+    assert!(said(&output).contains(&line) && said(&output).contains(&pid), "{}", said(&output));
+    assert_eq!(stack.children(), 0, "nothing was left behind");
+}
+
+#[test]
+fn arguments_that_cannot_be_are_refused_in_one_line() {
+    let stack = Stack::new();
+    for (arguments, words) in [
+        (["--gateways", "9"], "--gateways takes 1 to 8"),
+        (["--port-base", "65530"], "out of range"),
+        (["--only", "kafka,topics"], "needs"),
+        (["--only", "zookeeper"], "knows no"),
+    ] {
+        let output = stack.run("up", &arguments);
+        assert!(!output.status.success());
+        assert!(said(&output).contains(words), "{}", said(&output));
+        assert_eq!(said(&output).lines().count(), 1, "{}", said(&output));
+    }
+    let nowhere = Path::new("/nonexistent");
+    let down = Command::new(Stack::program()).arg("down").arg("--dir").arg(nowhere).output().unwrap();
+    assert!(said(&down).contains("no stack runs in /nonexistent"), "{}", said(&down));
+}
