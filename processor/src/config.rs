@@ -13,7 +13,7 @@ pub struct RunArgs {
     #[arg(long, env = "KONTOR_BOOTSTRAP", default_value = "127.0.0.1:9092")]
     pub bootstrap: String,
     /// Base address of the schema registry's Confluent API.
-    #[arg(long, env = "KONTOR_REGISTRY", default_value = "http://127.0.0.1:8081")]
+    #[arg(long, env = "KONTOR_REGISTRY", default_value = "http://127.0.0.1:8081/apis/ccompat/v7")]
     pub registry: String,
     /// The declaration of the topics.
     #[arg(long, env = "KONTOR_TOPICS", default_value = "topics.yaml")]
@@ -58,7 +58,7 @@ pub struct RunArgs {
     #[arg(long, env = "KONTOR_WRITE_BUFFERS_MIB", default_value_t = 32)]
     pub write_buffers_mib: usize,
     /// Records read ahead by each shard, KiB.
-    #[arg(long, env = "KONTOR_PREFETCH_KIB", default_value_t = 4096)]
+    #[arg(long, env = "KONTOR_PREFETCH_KIB", default_value_t = 2048)]
     pub prefetch_kib: usize,
     /// File of further librdkafka settings, `name=value` per line (security and the like).
     #[arg(long, env = "KONTOR_KAFKA_CONFIG_FILE")]
@@ -140,6 +140,12 @@ mod tests {
             assert!(line.contains("`KONTOR_"), "{line}");
         }
         assert!(table.contains("| `--block-cache-mib` | `KONTOR_BLOCK_CACHE_MIB` | `32` |"), "{table}");
+    }
+
+    #[test]
+    fn the_docs_hold_the_table() {
+        let docs = include_str!("../../docs/configuration.md");
+        assert!(docs.contains(&markdown::<RunArgs>()), "put the output of `processor config` into docs/configuration.md");
     }
 
     #[test]
