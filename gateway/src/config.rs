@@ -9,7 +9,11 @@ use std::time::Duration;
 
 /// GraphQL gateway of the bank.
 #[derive(Parser, Debug)]
-#[command(name = "gateway", version, after_help = "Example: gateway --listen 127.0.0.1:8080 --processors http://127.0.0.1:7001")]
+#[command(
+    name = "gateway",
+    version,
+    after_help = "Example: gateway --listen 127.0.0.1:8080 --processors http://127.0.0.1:7001"
+)]
 pub struct Cli {
     /// What to do; without it the gateway runs.
     #[command(subcommand)]

@@ -165,11 +165,18 @@ impl Processors {
 
     /// Calls the owner until it answers, its error is final, or the deadline comes. The owner is looked up for each
     /// attempt, because "not the owner any more" is a normal answer.
-    async fn until<T, C, F>(&self, partition: i32, deadline: Instant, call_name: &str, call: C) -> Result<T, Problem>
+    async fn until<T, C, F>(
+        &self,
+        partition: i32,
+        deadline: Instant,
+        call_name: &'static str,
+        call: C,
+    ) -> Result<T, Problem>
     where
         C: Fn(Processor, u32) -> F,
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
+        let _timer = Timer { call_name, started: Instant::now() };
         let mut pause = FIRST_PAUSE;
         let mut reason = String::from("nobody is known to own it");
         loop {
@@ -192,17 +199,32 @@ impl Processors {
     }
 }
 
+/// Records how long a call took, however it ended.
+struct Timer {
+    call_name: &'static str,
+    started: Instant,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let took = self.started.elapsed().as_secs_f64();
+        metrics::histogram!("kontor_query_duration_seconds", "call" => self.call_name).record(took);
+    }
+}
+
 fn limited<T>(message: T, timeout_ms: u32) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(Duration::from_millis(u64::from(timeout_ms)));
     request
 }
 
-/// Not served here, not yet, or the connection broke: another attempt may well succeed. Every call is a read, so a
+/// Not served here, not yet, its store is being restored, or the connection broke: another attempt may well succeed. Every call is a read, so a
 /// repeated one does no harm.
 fn is_transient(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::FailedPrecondition | Code::Unknown | Code::Aborted)
-        || (status.code() == Code::Cancelled && status.message() != "Timeout expired")
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::FailedPrecondition | Code::DataLoss | Code::Unknown | Code::Aborted
+    ) || (status.code() == Code::Cancelled && status.message() != "Timeout expired")
         || (status.code() == Code::Internal && status.message().contains("h2 protocol error"))
 }
 

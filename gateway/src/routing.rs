@@ -152,12 +152,9 @@ impl Routing for Configured {
                     changelog_remaining: status.changelog_remaining,
                     history_remaining: status.history_remaining,
                 },
-                None => PartitionState {
-                    partition,
-                    state: "unknown".into(),
-                    changelog_remaining: 0,
-                    history_remaining: 0,
-                },
+                None => {
+                    PartitionState { partition, state: "unknown".into(), changelog_remaining: 0, history_remaining: 0 }
+                }
             })
             .collect()
     }

@@ -20,7 +20,7 @@ use crate::routing::{Configured, Routing};
 use crate::schema::{self, Bank};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use schemas::records::{AvroRecord, ConfirmAccountCreation, ConfirmMoneyTransfer};
-use schemas::topics::{Topology, TopologyError};
+use schemas::topics::{Target, Topology, TopologyError, VerifyError, verify_topics};
 use schemas::{CacheConfig, ResolveError, SchemaCache, StartError as CacheError};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ use tokio_util::task::TaskTracker;
 
 /// How long the registry may take at start.
 const RESOLVE: Duration = Duration::from_secs(8);
+/// How long Kafka may take at start.
+const VERIFY_MS: u64 = 8000;
 /// How long a stop waits for connections.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Histograms of durations, seconds.
@@ -51,6 +53,9 @@ pub enum StartError {
     /// Schemas are missing, or nobody can tell.
     #[error("schemas: {0}")]
     Resolve(#[from] ResolveError),
+    /// A topic is missing or wrong, or Kafka does not answer.
+    #[error("topics: {0}")]
+    Verify(#[from] VerifyError),
     /// The producer cannot be made.
     #[error("kafka producer: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
@@ -122,10 +127,9 @@ pub struct Gateway {
 
 /// Serves on the listener until stopped.
 pub fn start(listener: TcpListener, parts: Parts, behaviour: Behaviour) -> Result<Gateway, StartError> {
-    let address = listener.local_addr().map_err(|source| StartError::Listen {
-        address: SocketAddr::from(([0, 0, 0, 0], 0)),
-        source,
-    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| StartError::Listen { address: SocketAddr::from(([0, 0, 0, 0], 0)), source })?;
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();
     let processors = Processors::new(Arc::clone(&parts.routing));
@@ -180,7 +184,7 @@ impl Gateway {
 /// The recorder of this process, once.
 pub fn install_metrics() -> Result<PrometheusHandle, StartError> {
     let builder = PrometheusBuilder::new();
-    let builder = builder.set_buckets_for_metric(Matcher::Suffix("_duration_seconds".into()), &BUCKETS)?;
+    let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)?;
     let handle = builder.install_recorder()?;
     metrics::gauge!("kontor_build_info", "component" => "gateway", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     metrics::gauge!("kontor_subscriptions_active").set(0.0);
@@ -226,16 +230,16 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     Ok(())
 }
 
-/// Learns the schema ids, then makes the producer.
+/// Checks the topic and learns the schema ids, then makes the producer. Only `commands` matters to a gateway.
 async fn kafka_commands(config: &Config, topology: &Topology) -> Result<KafkaCommands, StartError> {
     let mut own = topology.clone();
     own.topics.retain(|topic| topic.base == "commands");
+    let target = Target { timeout_ms: VERIFY_MS, ..Target::new(&config.bootstrap, &config.registry) };
+    verify_topics(&target, &own).await?;
     let topic = own.topic("commands").ok_or_else(|| StartError::Declaration("there is no topic `commands`".into()))?;
     let topic = topic.name.clone();
-    let cache = SchemaCache::start(CacheConfig {
-        registry_url: config.registry.clone(),
-        file: config.cache_file.clone(),
-    })?;
+    let cache =
+        SchemaCache::start(CacheConfig { registry_url: config.registry.clone(), file: config.cache_file.clone() })?;
     let resolving = cache.clone();
     let resolved = tokio::task::spawn_blocking(move || resolving.resolve_within(&own, RESOLVE)).await;
     resolved.map_err(|_| Problem::Internal("learning the schema ids failed".into()))??;

@@ -33,11 +33,7 @@ impl Measure {
 }
 
 /// Refuses a document that is too large in any way, or whose fragments spread themselves.
-pub(super) fn check(
-    document: &ExecutableDocument,
-    limits: &Limits,
-    introspection_depth: usize,
-) -> Result<(), String> {
+pub(super) fn check(document: &ExecutableDocument, limits: &Limits, introspection_depth: usize) -> Result<(), String> {
     let mut ruler = Ruler { document, fragments: HashMap::new() };
     let mut log_ins = 0;
     for (_, operation) in document.operations.iter() {

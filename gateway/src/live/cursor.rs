@@ -98,9 +98,6 @@ mod tests {
     /// Clients keep cursors: this text must stay readable.
     #[test]
     fn the_first_version_stays_readable() {
-        assert_eq!(
-            Cursor::decode("AWEAAAAAAAAAGQAAAAAAAAAD"),
-            Ok(Cursor::Account { transaction_id: 25, sequence: 3 })
-        );
+        assert_eq!(Cursor::decode("AWEAAAAAAAAAGQAAAAAAAAAD"), Ok(Cursor::Account { transaction_id: 25, sequence: 3 }));
     }
 }

@@ -39,8 +39,7 @@ impl Query {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let page =
-            history::page(&bank.processors, &iban, &Filter::default(), limit, None, bank.query_deadline()).await;
+        let page = history::page(&bank.processors, &iban, &Filter::default(), limit, None, bank.query_deadline()).await;
         Ok(page.map_err(coded)?.transactions.iter().map(Transaction::of).collect())
     }
 

@@ -13,7 +13,7 @@ use async_graphql::{Context, Result, Subscription};
 use futures_util::{Stream, StreamExt, stream};
 use schemas::query::WatchRequest;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 /// Pause before a lost watch of an account is opened again.
@@ -43,7 +43,10 @@ impl Subscription {
         let filter = Filter::new(iban, min_amount, max_amount, direction, descr_includes);
         let followed = follower::follow(Arc::clone(&bank.live), filter, after).await.map_err(coded)?;
         Ok(followed.map(|next| match next {
-            Ok(next) => Ok(Transaction::with_cursor(&next.transaction, &next.cursor)),
+            Ok(next) => {
+                record_delay(next.transaction.time_ms);
+                Ok(Transaction::with_cursor(&next.transaction, &next.cursor))
+            }
             Err(problem) => Err(coded(problem)),
         }))
     }
@@ -88,6 +91,13 @@ impl Subscription {
         let deadline = bank.query_deadline();
         Ok(account_changes(bank, iban, deadline))
     }
+}
+
+/// From the bank's decision to the client's socket; transactions that are caught up with count with their age.
+fn record_delay(time_ms: i64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let decided = Duration::from_millis(u64::try_from(time_ms).unwrap_or_default());
+    metrics::histogram!("kontor_subscription_push_delay_seconds").record(now.saturating_sub(decided).as_secs_f64());
 }
 
 /// Follows one row. After a lost connection the row is read anew, and shown when it differs.

@@ -1,13 +1,11 @@
 //! The schema as text: the file in the repository is the schema, and everything in it is described.
 
-mod fake;
-
-use fake::World;
+use crate::fake::World;
 use serde_json::Value;
 
 #[test]
 fn the_file_is_the_schema() {
-    let file = include_str!("../schema.graphql");
+    let file = include_str!("../../schema.graphql");
     let sdl = gateway::schema::sdl();
     assert!(file == sdl, "write the file anew: gateway sdl > gateway/schema.graphql");
 }

@@ -1,9 +1,7 @@
 //! Both WebSocket protocols over real sockets.
 
-mod fake;
-
-use fake::World;
-use fake::socket::{Client, Heard};
+use crate::fake::World;
+use crate::fake::socket::{Client, Heard};
 use gateway::http::ws::SocketLimits;
 use gateway::serve::Behaviour;
 use serde_json::json;
@@ -88,7 +86,9 @@ async fn the_older_protocol_starts_and_stops_as_the_predecessors_clients_do() {
 async fn the_older_protocol_may_leave_the_introduction_out() {
     let world = World::new().await;
     let mut client = Client::connect(world.gateway.address, LEGACY).await;
-    client.start("1", r#"subscription { get_account(username: "somebody", password: "correct horse") { iban } }"#).await;
+    client
+        .start("1", r#"subscription { get_account(username: "somebody", password: "correct horse") { iban } }"#)
+        .await;
     client.expect("connection_ack").await;
     let data = client.expect("data").await;
     assert!(data["payload"]["data"]["get_account"]["iban"].is_string(), "{data}");
@@ -107,7 +107,8 @@ async fn queries_and_mutations_work_over_the_socket_too() {
 
 #[tokio::test]
 async fn who_does_not_introduce_itself_in_time_is_closed_with_4408() {
-    let world = World::with(sockets(SocketLimits { init_timeout: Duration::from_millis(100), ..Default::default() })).await;
+    let world =
+        World::with(sockets(SocketLimits { init_timeout: Duration::from_millis(100), ..Default::default() })).await;
     for protocol in [TRANSPORT, LEGACY] {
         let mut client = Client::connect(world.gateway.address, protocol).await;
         assert_eq!(client.hear().await, Heard::Closed(4408), "{protocol}");
@@ -132,7 +133,14 @@ async fn breaches_of_the_protocol_close_with_their_codes() {
     duplicate.subscribe("1", WATCH).await;
     assert_eq!(duplicate.hear().await, Heard::Closed(4409));
 
-    for nonsense in ["", "{}", "[1]", r#"{"type":"start"}"#, r#"{"type":"subscribe","id":"1"}"#, r#"{"type":"subscribe","payload":{"query":"{a}"}}"#] {
+    for nonsense in [
+        "",
+        "{}",
+        "[1]",
+        r#"{"type":"start"}"#,
+        r#"{"type":"subscribe","id":"1"}"#,
+        r#"{"type":"subscribe","payload":{"query":"{a}"}}"#,
+    ] {
         let mut client = Client::introduced(address, TRANSPORT).await;
         client.raw(nonsense.to_owned()).await;
         assert_eq!(client.hear().await, Heard::Closed(4400), "{nonsense}");

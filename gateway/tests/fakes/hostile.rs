@@ -1,8 +1,6 @@
 //! Documents that want to cost more than they should: each is refused, and cheaply.
 
-mod fake;
-
-use fake::World;
+use crate::fake::World;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -92,7 +90,9 @@ async fn what_clients_really_send_passes() {
     for document in [
         format!("{{ transactions_by_iban(iban: \"x\", max_items: 250) {{ {transaction} }} }}"),
         format!("{{ all_last_transactions {{ {transaction} }} }}"),
-        format!("query Page {{ one: transactions(iban: \"x\", first: 100) {{ nodes {{ ...t }} page_info {{ has_next_page end_cursor }} }} }} fragment t on Transaction {{ {transaction} }}"),
+        format!(
+            "query Page {{ one: transactions(iban: \"x\", first: 100) {{ nodes {{ ...t }} page_info {{ has_next_page end_cursor }} }} }} fragment t on Transaction {{ {transaction} }}"
+        ),
         INTROSPECTION.to_owned(),
     ] {
         world.data(&document).await;

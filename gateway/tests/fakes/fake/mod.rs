@@ -1,8 +1,6 @@
 //! A gateway over fakes: a processor that serves the query protocol from maps over a real socket, and a way to Kafka
 //! that hands commands straight to it. The rules of this bank are a few lines; the real ones have their own tests.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
 pub mod processor;
 pub mod socket;
 
@@ -136,7 +134,9 @@ impl World {
 
     /// Opens an account; iban and token.
     pub async fn open(&self, username: &str) -> (String, String) {
-        let query = format!(r#"mutation {{ get_account(username: "{username}", password: "correct horse") {{ iban token reason }} }}"#);
+        let query = format!(
+            r#"mutation {{ get_account(username: "{username}", password: "correct horse") {{ iban token reason }} }}"#
+        );
         let result = self.data(&query).await["get_account"].clone();
         assert_eq!(result["reason"], serde_json::Value::Null, "{result}");
         (text(&result["iban"]), text(&result["token"]))

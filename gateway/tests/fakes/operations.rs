@@ -1,8 +1,6 @@
 //! Queries and mutations against a bank of fakes: what the client sees of each operation.
 
-mod fake;
-
-use fake::{Delivery, World, text, transfer_document};
+use crate::fake::{Delivery, World, text, transfer_document};
 use gateway::command::Command;
 use gateway::serve::Behaviour;
 use serde_json::{Value, json};
@@ -18,7 +16,9 @@ async fn transaction_by_id_gives_the_row_or_null() {
     let world = World::new().await;
     let (iban, _) = world.open("somebody").await;
     let id = world.bank.change_balance(&iban, 123_456, "cash", "first");
-    let query = format!("{{ transaction_by_id(id: {id}) {{ id iban new_balance changed_by from_to descr direction amount_cents balance_cents time transfer_id }} }}");
+    let query = format!(
+        "{{ transaction_by_id(id: {id}) {{ id iban new_balance changed_by from_to descr direction amount_cents balance_cents time transfer_id }} }}"
+    );
     assert_eq!(
         world.data(&query).await["transaction_by_id"],
         json!({
@@ -110,7 +110,8 @@ async fn a_wrong_password_gives_the_reason_and_nothing_else() {
 async fn a_user_without_a_password_cannot_log_in() {
     let world = World::new().await;
     world.bank.put_account("NL66OPEN0000000000", 100);
-    let query = r#"mutation { get_account(username: "NL66OPEN0000000000", password: "00000000") { iban token reason } }"#;
+    let query =
+        r#"mutation { get_account(username: "NL66OPEN0000000000", password: "00000000") { iban token reason } }"#;
     let result = world.data(query).await["get_account"].clone();
     assert_eq!(result, json!({ "iban": null, "token": null, "reason": "incorrect password" }));
 }
@@ -157,7 +158,8 @@ async fn names_and_passwords_that_are_too_short_or_long_are_refused_with_a_reaso
     let world = World::new().await;
     let long = "p".repeat(129);
     for (username, password) in [("short", "correct horse"), ("somebody", "short"), ("somebody", long.as_str())] {
-        let query = format!(r#"mutation {{ get_account(username: "{username}", password: "{password}") {{ iban reason }} }}"#);
+        let query =
+            format!(r#"mutation {{ get_account(username: "{username}", password: "{password}") {{ iban reason }} }}"#);
         let result = world.data(&query).await["get_account"].clone();
         assert!(text(&result["reason"]).contains("must have"), "{result}");
     }
@@ -241,7 +243,9 @@ async fn a_command_without_an_answer_times_out_with_the_id_to_ask_again() {
 
     world.deliver(Delivery::Works);
     assert_eq!(world.data(&document).await["money_transfer"]["success"], true, "asking again with the id");
-    let state = world.data(&format!(r#"{{ transfer(uuid: "{uuid}", iban: "NL66OPEN0000000000") {{ uuid state reason }} }}"#)).await;
+    let state = world
+        .data(&format!(r#"{{ transfer(uuid: "{uuid}", iban: "NL66OPEN0000000000") {{ uuid state reason }} }}"#))
+        .await;
     assert_eq!(state["transfer"], json!({ "uuid": uuid, "state": "CONFIRMED", "reason": null }));
 }
 
@@ -295,7 +299,9 @@ async fn an_account_shows_balance_limit_and_what_is_available() {
     let world = World::new().await;
     let (iban, _) = world.open("somebody").await;
     world.deposit(&iban, 10_000, "").await;
-    let query = format!("{{ account(iban: \"{iban}\") {{ iban balance available limit balance_cents available_cents limit_cents reserved_cents }} }}");
+    let query = format!(
+        "{{ account(iban: \"{iban}\") {{ iban balance available limit balance_cents available_cents limit_cents reserved_cents }} }}"
+    );
     assert_eq!(
         world.data(&query).await["account"],
         json!({
@@ -315,7 +321,8 @@ async fn accounts_come_in_pages_ordered_by_iban() {
     let mut found = Vec::new();
     let mut after = String::new();
     loop {
-        let query = format!("{{ accounts(first: 10{after}) {{ nodes {{ iban }} page_info {{ has_next_page end_cursor }} }} }}");
+        let query =
+            format!("{{ accounts(first: 10{after}) {{ nodes {{ iban }} page_info {{ has_next_page end_cursor }} }} }}");
         let page = world.data(&query).await["accounts"].clone();
         found.extend(page["nodes"].as_array().unwrap().iter().map(|node| text(&node["iban"])));
         if page["page_info"]["has_next_page"] == false {
@@ -350,7 +357,8 @@ async fn transactions_come_in_pages_and_filters_and_together() {
         after = format!(", after: \"{}\"", text(&page["page_info"]["end_cursor"]));
     }
     assert_eq!(found, ["-24", "-18", "-12", "-6"]);
-    let response = world.execute(&format!("{{ transactions(iban: \"{iban}\", after: \"junk\") {{ nodes {{ id }} }} }}")).await;
+    let response =
+        world.execute(&format!("{{ transactions(iban: \"{iban}\", after: \"junk\") {{ nodes {{ id }} }} }}")).await;
     assert_eq!(response["errors"][0]["extensions"]["code"], "BAD_INPUT");
 }
 

@@ -1,8 +1,6 @@
 //! HTTP over real sockets: what is taken, what is refused, and how.
 
-mod fake;
-
-use fake::{Delivery, World};
+use crate::fake::{Delivery, World};
 use gateway::serve::Behaviour;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -106,7 +104,9 @@ async fn only_configured_origins_are_accepted() {
     let world = World::with(behaviour).await;
     let body = json!({ "query": "{ __typename }" }).to_string();
     let own = format!("http://{}", world.gateway.address);
-    for (origin, status) in [("https://bank.example", 200), ("https://evil.example", 403), (own.as_str(), 403), ("null", 403)] {
+    for (origin, status) in
+        [("https://bank.example", 200), ("https://evil.example", 403), (own.as_str(), 403), ("null", 403)]
+    {
         let reply = send(world.gateway.address, "POST", "/graphql", &[JSON, ("origin", origin)], &body).await;
         assert_eq!(reply.status, status, "{origin}");
         let allowed = reply.header("access-control-allow-origin");
@@ -137,7 +137,7 @@ async fn ready_means_that_all_partitions_are_served_and_commands_are_taken() {
         }
     };
     let ready = until(200).await;
-    assert_eq!((&ready["ready"], &ready["served"]), (&json!(true), &json!(fake::PARTITIONS)));
+    assert_eq!((&ready["ready"], &ready["served"]), (&json!(true), &json!(crate::fake::PARTITIONS)));
 
     world.bank.say_state("restoring");
     let body = until(503).await;

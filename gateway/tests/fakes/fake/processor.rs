@@ -90,8 +90,7 @@ impl FakeProcessor {
     }
 
     fn serve(self: &Arc<Self>, listener: TcpListener) {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let service = QueryServer::new(Service { bank: Arc::clone(self) });
         runtime.spawn(async move {
             listener.set_nonblocking(true).unwrap();
@@ -150,13 +149,8 @@ impl FakeProcessor {
     pub fn put_account(&self, iban: &str, balance: i64) {
         let mut state = self.state.lock();
         let partition = self.partition_of(iban);
-        let account = Account {
-            iban: iban.into(),
-            username: iban.into(),
-            balance,
-            limit: -50_000,
-            ..Account::default()
-        };
+        let account =
+            Account { iban: iban.into(), username: iban.into(), balance, limit: -50_000, ..Account::default() };
         write(&mut state, partition, rows::ACCOUNT, iban.as_bytes().to_vec(), &account);
         let ibans = vec![IbanToken { iban: iban.into(), token: "0".repeat(20) }];
         let user = User { username: iban.into(), password_hash: None, ibans };
@@ -201,12 +195,8 @@ impl FakeProcessor {
             }
         };
         let token = format!("{:020}", state.next_iban);
-        let account = Account {
-            iban: iban.clone(),
-            username: command.username.clone(),
-            limit: -50_000,
-            ..Account::default()
-        };
+        let account =
+            Account { iban: iban.clone(), username: command.username.clone(), limit: -50_000, ..Account::default() };
         write(state, partition, rows::ACCOUNT, iban.as_bytes().to_vec(), &account);
         let ibans = vec![IbanToken { iban: iban.clone(), token: token.clone() }];
         let password_hash = command.password_hash.clone();
@@ -324,9 +314,10 @@ impl Query for Service {
         let request = request.into_inner();
         self.check(request.partition)?;
         let rows = self.rows(request.partition, &request.table);
-        let found = request.keys.into_iter().filter_map(|key| {
-            rows.get(&key).map(|value| Entry { key, value: value.clone(), deleted: false })
-        });
+        let found = request
+            .keys
+            .into_iter()
+            .filter_map(|key| rows.get(&key).map(|value| Entry { key, value: value.clone(), deleted: false }));
         let token = self.bank.token(&self.bank.state.lock(), request.partition);
         Ok(Response::new(GetResponse { entries: found.collect(), token: Some(token) }))
     }

@@ -1,8 +1,6 @@
 //! Subscriptions against a bank of fakes: filters, resuming, slow subscribers, a processor that goes away.
 
-mod fake;
-
-use fake::{World, text};
+use crate::fake::{World, text};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
@@ -149,7 +147,9 @@ async fn a_stream_resumes_after_its_cursor_without_gap_or_duplicate() {
 async fn a_stream_of_one_account_resumes_after_any_of_its_transactions() {
     let world = World::new().await;
     let (iban, _) = world.open("somebody").await;
-    (1..=5).for_each(|cents| drop(world.bank.change_balance(&iban, cents, "cash", "")));
+    for cents in 1..=5 {
+        world.bank.change_balance(&iban, cents, "cash", "");
+    }
     let data = world.data(&format!("{{ transactions_by_iban(iban: \"{iban}\", max_items: 3) {{ cursor }} }}")).await;
     let third = text(&data["transactions_by_iban"][2]["cursor"]);
     let mut stream = Stream::open(&world, &with(&format!("(iban: \"{iban}\", after: \"{third}\")")));
@@ -244,7 +244,8 @@ async fn account_changes_shows_the_account_then_what_becomes_of_it() {
 #[tokio::test]
 async fn log_in_and_transfer_as_subscriptions_give_exactly_one_result() {
     let world = World::new().await;
-    let query = r#"subscription { get_account(username: "somebody", password: "correct horse") { iban token reason } }"#;
+    let query =
+        r#"subscription { get_account(username: "somebody", password: "correct horse") { iban token reason } }"#;
     let mut stream = Stream::open(&world, query);
     let result = stream.next().await["data"]["get_account"].clone();
     assert!(stream.ended().await);

@@ -1,0 +1,13 @@
+//! The gateway over fakes: a processor from maps behind a real socket, commands without Kafka. One file per behaviour.
+//!
+//! All files make one program, because a program for each would be linked a dozen times. Tests wait for conditions.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+mod fake;
+mod hostile;
+mod http;
+mod operations;
+mod schema_text;
+mod streams;
+mod websocket;

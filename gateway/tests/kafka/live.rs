@@ -1,0 +1,102 @@
+//! Live transactions from a real processor.
+
+use crate::socket::{Client, Heard};
+use crate::support::{Bank, PATIENCE, address, deposit, holder, payment, transfer};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const TRANSPORT: &str = "graphql-transport-ws";
+
+fn watch(arguments: &str) -> String {
+    format!("subscription {{ stream_transactions{arguments} {{ id iban amount_cents descr cursor }} }}")
+}
+
+async fn next(client: &mut Client) -> Value {
+    client.expect("next").await["payload"]["data"]["stream_transactions"].clone()
+}
+
+/// Subscriptions begin a moment after they are asked for: deposits of 1 cent until the first is heard, then the rest
+/// of those.
+async fn surely_live(bank: &Bank, client: &mut Client, iban: &str) {
+    let mut sent = 0;
+    let mut heard = 0;
+    while heard == 0 {
+        transfer(&bank.api(), deposit(Uuid::now_v7(), iban, 1)).await;
+        sent += 1;
+        let wait = tokio::time::timeout(std::time::Duration::from_millis(200), client.hear()).await;
+        if let Ok(Heard::Message(message)) = wait {
+            assert_eq!(message["type"], "next", "{message}");
+            heard += 1;
+        }
+        assert!(sent < 100, "nothing is heard");
+    }
+    // The last marker tells where they end; those sent before the subscription began never come.
+    let last = Uuid::now_v7();
+    transfer(&bank.api(), deposit(last, iban, 2)).await;
+    while next(client).await["amount_cents"] != "2" {}
+}
+
+#[tokio::test]
+async fn transactions_are_pushed_filtered_and_resume_after_a_processor_died() {
+    let mut bank = Bank::open("live").await;
+    let api = bank.api();
+    let payer = holder(&api, "somebody").await;
+    let receiver = holder(&api, "receiver").await;
+    transfer(&api, deposit(Uuid::now_v7(), &payer.iban, 100_000)).await;
+
+    let mut all = Client::introduced(address(&bank.gateway), TRANSPORT).await;
+    all.subscribe("1", &watch("")).await;
+    let mut credits = Client::introduced(address(&bank.gateway), TRANSPORT).await;
+    credits.subscribe("1", &watch(&format!("(iban: \"{}\", direction: CREDIT)", receiver.iban))).await;
+    surely_live(&bank, &mut all, &receiver.iban).await;
+    surely_live(&bank, &mut credits, &receiver.iban).await;
+    while next(&mut all).await["amount_cents"] != "2" {}
+
+    assert_eq!(transfer(&api, payment(Uuid::now_v7(), &payer, &receiver.iban, 1234)).await["success"], true);
+    let mut seen = [next(&mut all).await, next(&mut all).await];
+    seen.sort_by_key(|row| row["amount_cents"].as_str().unwrap().to_owned());
+    assert_eq!((&seen[0]["amount_cents"], &seen[0]["iban"]), (&json!("-1234"), &json!(payer.iban)));
+    assert_eq!((&seen[1]["amount_cents"], &seen[1]["iban"]), (&json!("1234"), &json!(receiver.iban)));
+    assert_eq!(next(&mut credits).await["amount_cents"], "1234");
+    let cursor = seen.iter().map(|row| row["cursor"].as_str().unwrap().to_owned()).max_by_key(String::len).unwrap();
+
+    bank.processor.kill9();
+    bank.processor.start().unwrap();
+    bank.processor.wait_ready(PATIENCE).await.unwrap();
+    assert_eq!(transfer(&api, deposit(Uuid::now_v7(), &receiver.iban, 77)).await["success"], true);
+    assert_eq!(next(&mut all).await["amount_cents"], "77", "neither gap nor duplicate");
+    assert_eq!(next(&mut credits).await["amount_cents"], "77");
+
+    // Another gateway takes the cursor of the first.
+    let second = bank.second_gateway().await;
+    let mut resumed = Client::introduced(address(&second), TRANSPORT).await;
+    resumed.subscribe("1", &watch(&format!("(after: \"{cursor}\", min_amount: 70, max_amount: 80)"))).await;
+    assert_eq!(next(&mut resumed).await["amount_cents"], "77");
+}
+
+#[tokio::test]
+async fn queries_see_the_history() {
+    let bank = Bank::open("history").await;
+    let api = bank.api();
+    let account = holder(&api, "somebody").await;
+    for cents in [100, 200, 300] {
+        transfer(&api, deposit(Uuid::now_v7(), &account.iban, cents)).await;
+    }
+    let document = "query ($i: String!) { transactions_by_iban(iban: $i, max_items: 2) { id amount_cents new_balance } all_last_transactions { iban amount_cents } accounts(first: 100) { nodes { iban } } }";
+    let complete = async || {
+        let data = api.data(document, json!({ "i": account.iban })).await.unwrap();
+        let newest = &data["transactions_by_iban"];
+        (newest[0]["amount_cents"] == "300" && newest[1]["amount_cents"] == "200").then_some(data)
+    };
+    // The history is read from the topic of events, a moment behind the accounts.
+    let data = kontor_compose::testing::eventually_some(PATIENCE, "the history is complete", complete).await.unwrap();
+    assert_eq!(data["transactions_by_iban"][0]["new_balance"], "€ 6,00");
+    assert_eq!(data["all_last_transactions"], json!([{ "iban": account.iban, "amount_cents": "300" }]));
+    let ibans: Vec<&str> =
+        data["accounts"]["nodes"].as_array().unwrap().iter().map(|node| node["iban"].as_str().unwrap()).collect();
+    assert!(ibans.contains(&account.iban.as_str()) && ibans.contains(&"NL66OPEN0000000000"), "{ibans:?}");
+    assert!(ibans.is_sorted());
+    let id = &data["transactions_by_iban"][0]["id"];
+    let one = api.data("query ($id: Int!) { transaction_by_id(id: $id) { amount_cents } }", json!({ "id": id })).await;
+    assert_eq!(one.unwrap()["transaction_by_id"]["amount_cents"], "300");
+}
