@@ -47,7 +47,7 @@ pub fn fetch(console: &Console) -> Result<PathBuf> {
 /// Maven with a repository of its own: one that was damaged elsewhere would be copied for ever.
 pub fn maven(repository: &Path) -> Command {
     let mut mvn = Command::new("mvn");
-    mvn.args(["--quiet", "--batch-mode", "--strict-checksums"]);
+    mvn.args(["--quiet", "--batch-mode", "--strict-checksums", "-Dstyle.color=never"]);
     mvn.arg(format!("-Dmaven.repo.local={}", repository.display()));
     mvn
 }
