@@ -145,7 +145,10 @@ mod tests {
     #[test]
     fn the_docs_hold_the_table() {
         let docs = include_str!("../../docs/configuration.md");
-        assert!(docs.contains(&markdown::<RunArgs>()), "put the output of `processor config` into docs/configuration.md");
+        assert!(
+            docs.contains(&markdown::<RunArgs>()),
+            "put the output of `processor config` into docs/configuration.md"
+        );
     }
 
     #[test]

@@ -8,8 +8,9 @@
 //! its outcome had expired is a new command by contract, so its number of effects is not judged.
 
 use super::breach::{Breaches, Findings, Invariant};
+use super::entries::{AccountFold, Answers, First, IdFold, Leg, OutcomeRow};
 use super::facts::{At, Flow, Id, Kind, Topic, Verdict};
-use super::fold::{AccountFold, Answers, First, Fold, IdFold, Leg, OutcomeRow};
+use super::fold::Fold;
 
 /// The account that exists before the first client, and the balance it starts with in cents.
 const COMPANY: (&str, i64) = ("NL66OPEN0000000000", 100_000_000_000_000_000);

@@ -45,7 +45,9 @@ fn read(
     let datum = Datum { writer: writer(id)?, datum, scope };
     match raw.topic {
         Topic::Commands => datum.when(Scope::account_command).or_else(|| datum.when(Scope::transfer_command)),
-        Topic::Transfers => datum.when(Scope::in_flight::<CreditRequested>).or_else(|| datum.when(Scope::in_flight::<CreditSettled>)),
+        Topic::Transfers => {
+            datum.when(Scope::in_flight::<CreditRequested>).or_else(|| datum.when(Scope::in_flight::<CreditSettled>))
+        }
         Topic::AccountFeedback => datum.when(Scope::account_confirmed).or_else(|| datum.when(Scope::account_failed)),
         Topic::TransferFeedback => datum.when(Scope::transfer_confirmed).or_else(|| datum.when(Scope::transfer_failed)),
         Topic::BalanceChanged => datum.when(Scope::balance_changed),

@@ -7,6 +7,7 @@
 mod breach;
 mod checks;
 mod decode;
+mod entries;
 mod facts;
 mod fold;
 mod read;

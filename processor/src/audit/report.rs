@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::breach::Breach;
 use super::checks::Check;
-use super::fold::{Counts, Fold};
+use super::entries::Counts;
+use super::fold::Fold;
 
 /// How many pending partitions the table names.
 const PENDING_SHOWN: usize = 12;

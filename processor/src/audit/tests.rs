@@ -86,6 +86,11 @@ fn a_command_without_an_answer_is_caught() {
 }
 
 #[test]
+fn a_repeat_without_its_answer_is_caught() {
+    check(History::forget_one_repeat, &[(I3, "was sent 2 times and answered 1 times")]);
+}
+
+#[test]
 fn a_pending_outcome_with_nothing_in_flight_is_caught() {
     check(History::forget_settlement, &[(I3, "still PENDING"), (I4, "are reserved for nothing")]);
 }
