@@ -28,6 +28,13 @@ impl Console {
         Ok(Self { terminal, log: Some(Mutex::new(log)) })
     }
 
+    /// Shows something to a person only, if one looks on.
+    pub fn show(&self, text: &str) {
+        if self.terminal {
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
+    }
+
     /// Says one line. A terminal that is gone is no reason to stop a stack.
     pub fn say(&self, line: impl AsRef<str>) {
         let line = line.as_ref();

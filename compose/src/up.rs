@@ -106,6 +106,8 @@ fn start_all(config: &Config, supervisor: &mut Supervisor<'_>, console: &Console
     supervisor.file().phase = Phase::Ready;
     supervisor.file().write()?;
     console.say(banner::headline(supervisor.file()));
+    console.show(&banner::banner(supervisor.file()));
+    console.show("Ctrl-C stops it");
     Ok(())
 }
 

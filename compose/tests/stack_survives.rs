@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use kontor_compose::process::{Process, children_of};
@@ -125,7 +125,7 @@ async fn data_outlives_restarts_and_kills() {
     }
     assert_eq!(stack.children(), 0);
     assert_eq!(stack.file().phase, Phase::Stopped);
-    forgets_when_told_to(&stack);
+    forgets_when_told_to(&stack).await;
 }
 
 fn says_that_it_runs(stack: &Stack) {
@@ -168,11 +168,26 @@ fn finds_what_a_killed_supervisor_left(stack: &Stack) {
     assert!(said(&nothing).contains("nothing runs"), "{}", said(&nothing));
 }
 
-fn forgets_when_told_to(stack: &Stack) {
-    let fresh = stack.up(&["--fresh", "--only", "kafka"]);
-    assert!(fresh.status.success(), "{}", said(&fresh));
-    let topics = list_topics(&stack.file().bootstrap).unwrap();
+/// In the foreground this time, until a Ctrl-C.
+async fn forgets_when_told_to(stack: &Stack) {
+    let mut command = Command::new(Stack::program());
+    command.arg("up").arg("--dir").arg(stack.dir.path());
+    command.args(["--fresh", "--only", "kafka", "--for-tests"]).stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let process = Process::of_pid(i32::try_from(child.id()).unwrap()).unwrap();
+    eventually(PATIENCE, "kafka is up", || async { stack.file().phase == Phase::Ready }).await.unwrap();
+    let bootstrap = stack.file().bootstrap;
+    let topics = tokio::task::spawn_blocking(move || list_topics(&bootstrap)).await.unwrap().unwrap();
     assert!(!topics.contains_key("kept"), "{topics:?}");
+
+    assert!(process.signal(Signal::INT));
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap().unwrap();
+    assert!(output.status.success());
+    let text = said(&output);
+    for words in [stack.file().bootstrap.as_str(), "Ctrl-C stops it", "stopped kafka"] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+    assert_eq!(stack.children(), 0);
 }
 
 #[test]
