@@ -84,6 +84,11 @@ impl Control {
         i32::try_from(self.worker.id()).ok()
     }
 
+    /// What the names of its topics start with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Full names of its topics.
     pub fn topics(&self) -> Vec<String> {
         ROLES.iter().map(|role| topic(&self.name, role)).collect()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -80,12 +80,30 @@ pub fn reader_at_end(bootstrap: &str, topics: &[&str], partitions: i32) -> Kafka
     let mut assignment = TopicPartitionList::new();
     for topic in topics {
         for partition in 0..partitions {
-            let (_, end) = consumer.fetch_watermarks(topic, partition, CALL)?;
+            let (_, end) = watermarks(&consumer, topic, partition)?;
             assignment.add_partition_offset(topic, partition, Offset::Offset(end))?;
         }
     }
     consumer.assign(&assignment)?;
     Ok(consumer)
+}
+
+/// First offset and end of a partition. A topic that was only just created may have no leader yet: then again.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
+    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, UnknownPartition, UnknownTopicOrPartition};
+    let start = Instant::now();
+    loop {
+        let answer = consumer.fetch_watermarks(topic, partition, CALL);
+        let code = answer.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+        let is_young = matches!(
+            code,
+            Some(LeaderNotAvailable | NotLeaderForPartition | UnknownPartition | UnknownTopicOrPartition)
+        );
+        if !is_young || start.elapsed() > CALL {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(50)); // The broker does not tell when it has elected.
+    }
 }
 
 /// A consumer without assignment, with the settings that were measured best for latency.
@@ -114,7 +132,7 @@ pub fn ends(bootstrap: &str, topics: &[String], topology: &Topology) -> KafkaRes
     for topic in topics {
         let declared = topology.topics.iter().find(|spec| spec.name == *topic);
         for partition in 0..declared.map_or(topology.partitions, |spec| spec.partitions) {
-            let (_, end) = consumer.fetch_watermarks(topic, partition, CALL)?;
+            let (_, end) = watermarks(&consumer, topic, partition)?;
             *ends.entry(topic.clone()).or_default() += end;
         }
     }

@@ -183,6 +183,7 @@ impl Report {
             }
         }
         self.per_event(text)?;
+        self.growth(text)?;
         for (what, ratio) in &self.ratios {
             writeln!(text, "- bank : loop, {what}: {ratio:.2}")?;
         }
@@ -193,6 +194,16 @@ impl Report {
             Some(audit) => writeln!(text, "\naudit: {} (exit code {})", audit.line(), audit.exit_code),
             None => Ok(()),
         }
+    }
+
+    /// Memory at the end against that of minute 5, for runs that are long enough to say.
+    fn growth(&self, text: &mut String) -> std::fmt::Result {
+        for (part, usage) in self.parts.iter().flat_map(|part| part.usage.iter().map(move |usage| (part, usage))) {
+            if let Some(growth) = usage.growth_since_minute_5() {
+                writeln!(text, "- {}, {}: resident at the end is {growth:.2} x minute 5", part.subject, usage.name)?;
+            }
+        }
+        Ok(())
     }
 
     fn per_event(&self, text: &mut String) -> std::fmt::Result {

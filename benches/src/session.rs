@@ -136,15 +136,16 @@ impl Session<'_> {
         for round in 1..=self.args.rounds {
             if let Some(bank) = bank.as_deref_mut() {
                 eprintln!("round {round} of {}, bank", self.args.rounds);
-                self.round(&mut ours, bank, &bank_topics, bank_processes.clone())?;
+                self.round(&mut ours, bank, &bank_topics, &self.stack.prefix, bank_processes.clone())?;
             }
             if let Some(control) = control.as_deref_mut() {
                 eprintln!("round {round} of {}, loop", self.args.rounds);
-                let topics = control.topics();
+                let (topics, prefix) = (control.topics(), format!("{}-", control.name()));
                 let mut processes = bank_processes.clone();
                 processes.retain(|(name, _)| name == "broker" || name == "driver");
                 processes.extend(control.pid().map(|pid| ("loop".to_owned(), pid)));
-                self.round(&mut bare, &mut |schedule| control.run(self.args.across, schedule), &topics, processes)?;
+                let run = &mut |schedule| control.run(self.args.across, schedule);
+                self.round(&mut bare, run, &topics, &prefix, processes)?;
             }
         }
         let mut parts = vec![];
@@ -158,6 +159,7 @@ impl Session<'_> {
         rounds: &mut Rounds,
         subject: &mut Subject<'_>,
         topics: &[String],
+        prefix: &str,
         processes: Vec<(String, i32)>,
     ) -> anyhow::Result<()> {
         let ends = || kafka::ends(&self.stack.bootstrap, topics, &self.topology);
@@ -169,7 +171,8 @@ impl Session<'_> {
         for (topic, end) in ends_after {
             let grown = end - ends_before.get(&topic).unwrap_or(&0);
             if grown > 0 {
-                *rounds.offsets.entry(topic).or_default() += grown;
+                let role = topic.strip_prefix(prefix).unwrap_or(&topic).to_owned();
+                *rounds.offsets.entry(role).or_default() += grown;
             }
         }
         for (name, gain) in metrics::gained(&counters_before, &counters_after) {
@@ -199,8 +202,12 @@ impl Session<'_> {
             Schedule::Rate { per_s, duration } => format!("{per_s}/s for {} s", duration.as_secs_f64()),
         };
         let RunArgs { rounds, accounts, across, .. } = self.args;
-        let load =
-            format!("{mix}, {pace}, {rounds} rounds, {accounts} accounts, {:.0} % across partitions", across * 100.0);
+        let shape = match mix {
+            // Opens its own accounts, and pays whom chance says.
+            "seeds" => String::new(),
+            _ => format!(", {accounts} accounts, {:.0} % across partitions", across * 100.0),
+        };
+        let load = format!("{mix}, {pace}, {rounds} rounds{shape}");
         Report {
             name: self.args.name.clone(),
             date: today(),

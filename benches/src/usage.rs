@@ -34,6 +34,15 @@ pub struct Usage {
     pub gone: bool,
 }
 
+impl Usage {
+    /// Resident bytes at the end over those of minute 5; `None` for runs that end before minute 10.
+    pub fn growth_since_minute_5(&self) -> Option<f64> {
+        let series = &self.rss_series_bytes;
+        let at_minute_5 = series.get(30).filter(|bytes| **bytes > 0 && series.len() >= 60)?;
+        Some(self.rss_bytes as f64 / *at_minute_5 as f64)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Sample {
     cpu_s: f64,
@@ -150,6 +159,13 @@ mod tests {
         let all = Sampler::start(vec![("gone".into(), i32::MAX), ("driver".into(), this)]).stop(1000);
         assert!(all[0].gone && !all[1].gone);
         assert!(all[1].rss_max_bytes > 0);
+    }
+
+    #[test]
+    fn growth_is_told_of_long_runs_only() {
+        let of = |samples: usize| Usage { rss_bytes: 110, rss_series_bytes: vec![100; samples], ..Usage::default() };
+        assert_eq!(of(59).growth_since_minute_5(), None);
+        assert_eq!(of(180).growth_since_minute_5(), Some(1.1));
     }
 
     #[test]
