@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
-use super::service::{of_process, of_store, token_of};
+use super::service::{failed, of_process, token_of};
 use super::view::{Changes, Life, PartitionView};
 use crate::topology::Application;
 
@@ -47,6 +47,7 @@ impl<A: Application> Watch<A> {
     async fn follow(&self, responses: &Responses) -> Result<(), Status> {
         let mut changes = self.view.changes();
         let Existing { from, last_key } = self.send_existing(responses).await?;
+        let mut last = from;
         loop {
             let commit = tokio::select! {
                 commit = changes.recv() => commit,
@@ -56,8 +57,17 @@ impl<A: Application> Watch<A> {
                 return Err(Status::failed_precondition(reason));
             }
             match commit {
-                Ok(commit) if commit.commit_sequence <= from => {}
+                Ok(commit) if commit.commit_sequence <= last => {}
+                // A commit whose answer was lost reaches the store by a restore, and nobody was told of its rows.
+                Ok(commit) if commit.commit_sequence > last + 1 => {
+                    return Err(Status::out_of_range(format!(
+                        "commits {} to {} were restored, not seen; resume after the last key",
+                        last + 1,
+                        commit.commit_sequence - 1
+                    )));
+                }
                 Ok(commit) => {
+                    last = commit.commit_sequence;
                     if let Some(response) = self.response_of(&commit, last_key.as_deref())?
                         && responses.send(Ok(response)).await.is_err()
                     {
@@ -102,25 +112,26 @@ impl<A: Application> Watch<A> {
     }
 
     fn page(&self, store: &dyn Store, after: Option<&[u8]>) -> Result<(WatchResponse, bool), Status> {
-        let snapshot = store.snapshot().map_err(of_store)?;
+        let snapshot = store.snapshot().map_err(failed(&self.view))?;
         let mut range = ScanRange::prefix(self.request.prefix.clone()).limit(PAGE);
         if let Some(after) = after {
             range = range.after(after);
         }
-        let page = snapshot.scan(self.table, &range).map_err(of_store)?;
-        let lookup = |table: TableId, key: &[u8]| snapshot.get(table, key);
+        let page = snapshot.scan(self.table, &range).map_err(failed(&self.view))?;
+        let view = &self.view;
+        let lookup = |table: TableId, key: &[u8]| snapshot.get(table, key).inspect_err(|error| view.note(error));
         let mut entries = Vec::with_capacity(page.rows.len());
         for (key, row) in page.rows {
             let value = self.application.present(self.table, &key, &row, &lookup).map_err(of_process)?;
             entries.push(Entry { key, value, deleted: false });
         }
-        let token = Some(token_of(&*snapshot, self.view.partition)?);
+        let token = Some(token_of(&*snapshot, &self.view)?);
         Ok((WatchResponse { entries, token, live: !page.more }, page.more))
     }
 
     fn nothing(&self, store: &dyn Store) -> Result<(WatchResponse, bool), Status> {
-        let snapshot = store.snapshot().map_err(of_store)?;
-        let token = Some(token_of(&*snapshot, self.view.partition)?);
+        let snapshot = store.snapshot().map_err(failed(&self.view))?;
+        let token = Some(token_of(&*snapshot, &self.view)?);
         Ok((WatchResponse { entries: Vec::new(), token, live: true }, false))
     }
 
@@ -146,7 +157,7 @@ impl<A: Application> Watch<A> {
         let (Life::Running(store) | Life::Waiting(store, _)) = self.view.life() else {
             return Err(Status::unavailable("the partition left"));
         };
-        let lookup = |table: TableId, key: &[u8]| store.get(table, key);
+        let lookup = |table: TableId, key: &[u8]| store.get(table, key).inspect_err(|error| self.view.note(error));
         self.application.present(self.table, key, row, &lookup).map_err(of_process)
     }
 }
