@@ -5,6 +5,8 @@
 //! owner that simply initialises again would steal the shard back, for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use state_store::StoreError;
 
@@ -29,7 +31,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// Becomes the owner: afterwards commands run.
     pub fn own(&mut self) -> Result<(), Interrupt> {
         let began = self.parts.clock.monotonic();
-        if self.parts.stop.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.parts.stop.load(Ordering::Relaxed) {
             return Err(Interrupt::Shutdown);
         }
         self.blocked.clear();
@@ -66,7 +68,25 @@ impl<L: Log, A: Application> Shard<L, A> {
         Ok(())
     }
 
-    /// After a fence: catches up with what is committed and reads who claims the shard. `Some`: another, who came after
+    /// After a fence: who claims the shard; `Some`: another. Whoever fenced us claims only after a restore, so that claim is
+    /// waited for. To initialise again without waiting would fence them, and be fenced by them, for as long as they restore.
+    pub(crate) fn await_claim(&mut self, patience: Duration) -> Result<Option<String>, Interrupt> {
+        let until = self.parts.clock.monotonic() + patience;
+        loop {
+            let claim = self.read_claim();
+            let is_over = self.parts.clock.monotonic() >= until;
+            match claim {
+                Ok(None) | Err(Interrupt::Retake(_)) if !is_over => {}
+                claim => return claim,
+            }
+            if self.parts.stop.load(Ordering::Relaxed) {
+                return Err(Interrupt::Shutdown);
+            }
+            self.parts.clock.pause(self.parts.options.retry_pause);
+        }
+    }
+
+    /// Catches up with what is committed and reads who claims the shard. `Some`: another, who came after
     /// us. The claim that we found ourselves is of the past: our first transaction may time out before it replaced it.
     pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
         self.open_tasks()?;
@@ -93,7 +113,11 @@ impl<L: Log, A: Application> Shard<L, A> {
         let mut tries = 0;
         loop {
             match self.parts.stores.wipe(partition) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    // Readers have let go of the old store: whatever they met was in it.
+                    self.parts.views[partition as usize].take_damage();
+                    return Ok(());
+                }
                 Err(error) if tries >= 50 => {
                     return Err(format!("the store of partition {partition} cannot be removed: {error}"));
                 }

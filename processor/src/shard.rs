@@ -65,6 +65,8 @@ pub struct ShardOptions {
     pub init_deadline: Duration,
     /// Between two attempts after a fault of the broker.
     pub retry_pause: Duration,
+    /// Wait for the claim of whoever fenced us: it comes after their restore. If there is none by then, they are gone.
+    pub claim_patience: Duration,
     /// Between two mirrors of the positions to the consumer group.
     pub mirror_interval: Duration,
     /// Event topics are read back between two steps instead of by a thread of their own. For simulations: one thread
@@ -85,6 +87,7 @@ impl Default for ShardOptions {
             commit_deadline: Duration::from_secs(5),
             init_deadline: Duration::from_secs(30),
             retry_pause: Duration::from_millis(250),
+            claim_patience: Duration::from_secs(10),
             mirror_interval: Duration::from_secs(5),
             one_thread: false,
         }
@@ -234,6 +237,7 @@ impl<L: Log, A: Application> Shard<L, A> {
 
     /// Decides how to go on after an interrupt; `Some` ends the shard.
     pub fn recover(&mut self, interrupt: Interrupt) -> Option<Exit> {
+        let timed_out = self.owned.as_ref().is_none_or(|owned| owned.transaction.may_have_timed_out());
         self.disown();
         let shard = self.parts.id;
         match interrupt {
@@ -242,7 +246,9 @@ impl<L: Log, A: Application> Shard<L, A> {
             Interrupt::Fenced(reason) => {
                 tracing::warn!(shard, reason, "fenced; reading the claim");
                 metrics::counter!("kontor_transactions_total", "outcome" => "fenced").increment(1);
-                match self.read_claim() {
+                self.set_life(|task| Life::Waiting(Arc::clone(&task.store), format!("fenced: {reason}")));
+                let patience = if timed_out { Duration::ZERO } else { self.parts.options.claim_patience };
+                match self.await_claim(patience) {
                     Ok(Some(other)) => return Some(Exit::NotOwner(other)),
                     Ok(None) => tracing::info!(shard, "the claim is still ours; initialising again"),
                     Err(Interrupt::Shutdown) => return Some(Exit::Shutdown),
@@ -270,6 +276,9 @@ impl<L: Log, A: Application> Shard<L, A> {
     pub fn step(&mut self) -> Result<(), Interrupt> {
         if self.parts.stop.load(Ordering::Relaxed) {
             return Err(Interrupt::Shutdown);
+        }
+        if let Some(interrupt) = self.damage_met() {
+            return Err(interrupt);
         }
         self.retry_blocked()?;
         if let Some(history) = self.owned.as_mut().and_then(|owned| owned.history.as_mut()) {
@@ -411,6 +420,13 @@ impl<L: Log, A: Application> Shard<L, A> {
         for task in &self.tasks {
             task.view.set_life(life(task));
         }
+    }
+
+    /// Damage that readers have met: some tables are only written here.
+    fn damage_met(&self) -> Option<Interrupt> {
+        let of_task = |task: &Task| Some((task.partition, task.view.take_damage()?));
+        let (partition, reason) = self.tasks.iter().find_map(of_task)?;
+        Some(Interrupt::Corrupt { partition, reason })
     }
 
     pub(crate) fn is_waiting(&self) -> bool {

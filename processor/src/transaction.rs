@@ -17,19 +17,24 @@ const REST: Duration = Duration::from_millis(1);
 /// The local queue of the client is full: wait this long for it to drain.
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 
+/// A transaction that is open longer is aborted by the broker, and its producer is fenced. Longer than a broker restart,
+/// so that a transaction survives it; a takeover does not wait for it.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The producer of one shard.
 pub struct Transaction<P> {
     producer: P,
     clock: SharedClock,
     deadline: Duration,
     ended_at: Duration,
+    began_at: Duration,
 }
 
 impl<P: LogProducer> Transaction<P> {
     /// Takes over an initialised producer. `deadline`: of one commit.
     pub fn new(producer: P, clock: SharedClock, deadline: Duration) -> Transaction<P> {
         let ended_at = clock.monotonic();
-        Transaction { producer, clock, deadline, ended_at }
+        Transaction { producer, clock, deadline, ended_at, began_at: ended_at }
     }
 
     /// Produces the staged records in order and commits them. `Ok(duration)` only when the broker said so.
@@ -41,6 +46,7 @@ impl<P: LogProducer> Transaction<P> {
             self.clock.pause(REST - since);
         }
         let began = self.clock.monotonic();
+        self.began_at = began;
         let outcome = self.produce_and_commit(outbox, probe);
         self.ended_at = self.clock.monotonic();
         match outcome {
@@ -52,6 +58,12 @@ impl<P: LogProducer> Transaction<P> {
             },
             Err(fault) => Err(fault),
         }
+    }
+
+    /// The broker may have ended the last transaction because it took too long. To its producer this looks as if another
+    /// had been initialised.
+    pub fn may_have_timed_out(&self) -> bool {
+        self.clock.monotonic().saturating_sub(self.began_at) >= TIMEOUT
     }
 
     /// Offset of the last record of the committed transaction in a partition.

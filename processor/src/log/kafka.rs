@@ -20,6 +20,7 @@ pub use producer::KafkaProducer;
 
 use crate::fault::{self, Fault, LogError};
 use crate::log::{Log, TopicPartition, Topics, Watermarks};
+use crate::transaction::TIMEOUT;
 
 /// Wait for one answer about watermarks.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,8 +108,7 @@ impl Log for KafkaLog {
             // The commit flushes; waiting for company would only add to the latency.
             .set("linger.ms", "0")
             .set("compression.type", "lz4")
-            // Longer than a broker restart: a transaction then survives it. A takeover does not wait for it.
-            .set("transaction.timeout.ms", "60000")
+            .set("transaction.timeout.ms", TIMEOUT.as_millis().to_string())
             // Below the transaction's, or librdkafka refuses.
             .set("message.timeout.ms", "55000")
             .set("retry.backoff.ms", "5")

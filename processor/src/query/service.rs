@@ -75,8 +75,15 @@ impl<A: Application> QueryService<A> {
             .ok_or_else(|| Status::invalid_argument(format!("there is no table {name:?}")))
     }
 
-    fn entry(&self, snapshot: &dyn Snapshot, table: TableId, key: &[u8], row: &[u8]) -> Result<Entry, Status> {
-        let lookup = |table: TableId, key: &[u8]| snapshot.get(table, key);
+    fn entry(
+        &self,
+        view: &PartitionView,
+        snapshot: &dyn Snapshot,
+        table: TableId,
+        key: &[u8],
+        row: &[u8],
+    ) -> Result<Entry, Status> {
+        let lookup = |table: TableId, key: &[u8]| snapshot.get(table, key).inspect_err(|error| view.note(error));
         let value = self.application.present(table, key, row, &lookup).map_err(of_process)?;
         Ok(Entry { key: key.to_vec(), value, deleted: false })
     }
@@ -124,9 +131,16 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, Status> + 
     tokio::task::spawn_blocking(read).await.map_err(|error| Status::internal(format!("read failed: {error}")))?
 }
 
-pub(super) fn of_store(error: StoreError) -> Status {
+/// The answer for a caller whose read failed; the shard is told of damage, wipes the store and restores it.
+pub(super) fn failed(view: &PartitionView) -> impl Fn(StoreError) -> Status + '_ {
+    |error| {
+        view.note(&error);
+        of_store(error)
+    }
+}
+
+fn of_store(error: StoreError) -> Status {
     match error {
-        // The shard finds it too with its next read, and restores.
         StoreError::Corrupt { .. } => Status::data_loss(error.to_string()),
         error => Status::unavailable(error.to_string()),
     }
@@ -153,14 +167,14 @@ impl<A: Application> Query for QueryService<A> {
         let few = request.keys.len() <= KEYS_INLINE;
         let service = self.clone();
         let read = move || {
-            let snapshot = store.snapshot().map_err(of_store)?;
+            let snapshot = store.snapshot().map_err(failed(&view))?;
             let mut entries = Vec::with_capacity(request.keys.len());
             for key in &request.keys {
-                if let Some(row) = snapshot.get(table, key).map_err(of_store)? {
-                    entries.push(service.entry(&*snapshot, table, key, &row)?);
+                if let Some(row) = snapshot.get(table, key).map_err(failed(&view))? {
+                    entries.push(service.entry(&view, &*snapshot, table, key, &row)?);
                 }
             }
-            Ok(GetResponse { entries, token: Some(token_of(&*snapshot, request.partition)?) })
+            Ok(GetResponse { entries, token: Some(token_of(&*snapshot, &view)?) })
         };
         // A few rows are read in less time than another thread takes to wake.
         let answer = if few { read() } else { blocking(read).await };
@@ -185,11 +199,11 @@ impl<A: Application> Query for QueryService<A> {
             if request.reverse {
                 range = range.reverse();
             }
-            let snapshot = store.snapshot().map_err(of_store)?;
-            let page = snapshot.scan(table, &range).map_err(of_store)?;
-            let entries = page.rows.iter().map(|(key, row)| service.entry(&*snapshot, table, key, row));
+            let snapshot = store.snapshot().map_err(failed(&view))?;
+            let page = snapshot.scan(table, &range).map_err(failed(&view))?;
+            let entries = page.rows.iter().map(|(key, row)| service.entry(&view, &*snapshot, table, key, row));
             let entries = entries.collect::<Result<Vec<_>, _>>()?;
-            Ok(ScanResponse { entries, more: page.more, token: Some(token_of(&*snapshot, request.partition)?) })
+            Ok(ScanResponse { entries, more: page.more, token: Some(token_of(&*snapshot, &view)?) })
         })
         .await
         .map(Response::new)
@@ -209,8 +223,8 @@ impl<A: Application> Query for QueryService<A> {
             changed.as_mut().enable();
             let store = Self::store(&view)?;
             let (row, token) = {
-                let snapshot = store.snapshot().map_err(of_store)?;
-                (snapshot.get(table, &request.key).map_err(of_store)?, token_of(&*snapshot, request.partition)?)
+                let snapshot = store.snapshot().map_err(failed(&view))?;
+                (snapshot.get(table, &request.key).map_err(failed(&view))?, token_of(&*snapshot, &view)?)
             };
             let answer = match row {
                 Some(row) => self.application.answer(table, &row, &request.context).map_err(of_process)?,
@@ -236,6 +250,11 @@ impl<A: Application> Query for QueryService<A> {
         let view = Arc::clone(self.view(request.partition)?);
         let table = self.table(&request.table)?;
         Self::store(&view)?;
+        // What is read back into a table is not told to watchers: a watch that starts from rows waits for all of them.
+        let from_rows = request.after.is_some() || request.snapshot;
+        if from_rows && self.application.definition().table(table).is_none() && !view.is_history_complete() {
+            return Err(Status::unavailable(format!("the history of partition {} is being read", view.partition)));
+        }
         let (sender, receiver) = tokio::sync::mpsc::channel(WATCH_BUFFER);
         let watch = watch::Watch { application: Arc::clone(&self.application), view, table, request };
         tokio::spawn(watch.run(sender));
@@ -252,7 +271,7 @@ impl<A: Application> Query for QueryService<A> {
 }
 
 /// The commit that a snapshot is of.
-pub(super) fn token_of(snapshot: &dyn Snapshot, partition: i32) -> Result<Token, Status> {
-    let commit_sequence = snapshot.commit_sequence().map_err(of_store)?;
-    Ok(Token { partition, commit_sequence })
+pub(super) fn token_of(snapshot: &dyn Snapshot, view: &PartitionView) -> Result<Token, Status> {
+    let commit_sequence = snapshot.commit_sequence().map_err(failed(view))?;
+    Ok(Token { partition: view.partition, commit_sequence })
 }

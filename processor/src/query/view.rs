@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use state_store::{Store, TableId};
+use state_store::{Store, StoreError, TableId};
 use tokio::sync::{Notify, broadcast, watch};
 
 /// Commits that a slow watcher may lag behind before it is told to start again.
@@ -75,6 +75,7 @@ pub struct PartitionView {
     committed: watch::Sender<u64>,
     changes: broadcast::Sender<Arc<Changes>>,
     waiters: Mutex<HashMap<(TableId, Vec<u8>), Arc<Notify>>>,
+    damage: Mutex<Option<String>>,
 }
 
 impl PartitionView {
@@ -89,7 +90,20 @@ impl PartitionView {
             committed: watch::Sender::new(0),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             waiters: Mutex::new(HashMap::new()),
+            damage: Mutex::new(None),
         }
+    }
+
+    /// A reader met this error of the store. Damage is kept for the shard: some tables only readers ever read.
+    pub fn note(&self, error: &StoreError) {
+        if let StoreError::Corrupt { .. } = error {
+            *self.damage.lock() = Some(error.to_string());
+        }
+    }
+
+    /// The damage that readers have met since the last call.
+    pub fn take_damage(&self) -> Option<String> {
+        self.damage.lock().take()
     }
 
     /// Its life now.
