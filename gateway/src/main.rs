@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use gateway::config::{Cli, Task, one_line, table};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,7 +32,12 @@ async fn run(config: gateway::config::Config) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     match gateway::serve::run(config, told_to_stop()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
