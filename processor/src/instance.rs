@@ -25,6 +25,8 @@ use crate::topology::Application;
 /// Largest message of the query protocol, bytes.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
+/// Calls of one connection at once: a gateway holds one connection, and each of its clients may wait.
+const STREAMS_MAX: u32 = 100_000;
 /// Callers get this long to end after their partitions have left.
 const SERVER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -157,8 +159,10 @@ async fn serve<L: Log, A: Application>(
     let grpc = tokio::spawn(async move {
         let incoming = tonic::transport::server::TcpIncoming::from(grpc).with_nodelay(Some(true));
         let ended = async move { cancelled.cancelled().await };
-        let serving =
-            tonic::transport::Server::builder().add_service(server).serve_with_incoming_shutdown(incoming, ended);
+        let serving = tonic::transport::Server::builder()
+            .max_concurrent_streams(Some(STREAMS_MAX))
+            .add_service(server)
+            .serve_with_incoming_shutdown(incoming, ended);
         serving.await.map_err(anyhow::Error::from)
     });
     let routes = http::routes(views.to_vec(), parts.metrics.clone());
