@@ -1,0 +1,176 @@
+//! `kill -9` at every step of the commit path and at random moments, under a steady load.
+//!
+//! After each kill the stores are read as the kill left them: they hold committed rows only, and lack one transaction
+//! at most. `KONTOR_KILLS` says how many kills (a long run takes 100), `KONTOR_SEED` repeats their places.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+
+use processor::probe::Step;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::support::{Bank, Lack, Load, Processor, READY, Stopped, Stopwatch, Times, kills_wanted, seed};
+
+/// Commands per second while processors die.
+const RATE: u64 = 200;
+
+/// A bank under load whose processor dies again and again.
+struct Campaign {
+    bank: Bank,
+    load: Load,
+    state_dir: PathBuf,
+    restarts: Times,
+    inits: Times,
+    /// What the stores lacked after the last kill.
+    lack: Lack,
+    lacked: usize,
+}
+
+impl Campaign {
+    async fn begin(name: &str, seed: u64) -> Campaign {
+        let bank = Bank::new(name).await;
+        let mut processor = bank.run().await;
+        let holders = bank.holders(&processor, 3, 1_000_000).await;
+        processor.kill();
+        let load = Load::start(&bank, &holders, RATE, u64::MAX, seed);
+        let state_dir = processor.state_dir();
+        let (restarts, inits) = (Times::default(), Times::default());
+        Campaign { bank, load, state_dir, restarts, inits, lack: Lack::default(), lacked: 0 }
+    }
+
+    /// Waits until the processor that was just started is ready, and measures how long it took. False: it died first.
+    async fn comes_back(&mut self, processor: &mut Processor, began: &Stopwatch) -> bool {
+        if !processor.ready_or_ended().await {
+            return false;
+        }
+        self.restarts.add(began.elapsed());
+        let running = processor.running();
+        running.iter().for_each(|shard| self.inits.add(shard.init));
+        let restored: u64 = running.iter().map(|shard| shard.restored_records).sum();
+        if self.lack.transaction_records_max > 0 {
+            // One transaction of each shard, so of each of its partitions.
+            let most = self.lack.transaction_records_max;
+            assert!(restored <= most, "{restored} records were read again, a transaction has at most {most}");
+        }
+        assert_eq!(processor.metric("kontor_store_wipes_total").await, 0.0, "a crash never forces a wipe");
+        true
+    }
+
+    /// Looks at what the dead processor left.
+    async fn inspect(&mut self) {
+        let stores = Stopped::read(&self.bank, &self.state_dir).await;
+        self.lack = stores.assert_committed_only(&self.bank).await;
+        assert!(self.lack.transactions <= 1, "a store lacks {} transactions", self.lack.transactions);
+        self.lacked += self.lack.transactions;
+    }
+
+    /// Drains, and checks everything that must hold in the end.
+    async fn end(mut self, kills: usize) {
+        let began = Stopwatch::start();
+        let mut processor = self.bank.launch("p1", |builder| builder);
+        assert!(self.comes_back(&mut processor, &began).await, "it starts: {}", processor.said());
+        let sent = self.load.stop().await;
+        self.bank.assert_clean().await;
+        self.bank.assert_answered_once(&sent).await;
+        processor.history_complete().await;
+        assert_eq!(processor.terminate().await.code(), Some(0));
+        let stores = Stopped::read(&self.bank, &self.state_dir).await;
+        let lack = stores.assert_committed_only(&self.bank).await;
+        assert_eq!(lack.transactions, 0, "a clean stop leaves nothing to restore");
+        stores.assert_history_complete(&self.bank).await;
+        println!(
+            "{kills} kills under {} commands, {} of them between commit and batch; {}; {}",
+            sent.len(),
+            self.lacked,
+            self.restarts.line("ready again after the start"),
+            self.inits.line("init of a producer")
+        );
+        assert!(self.restarts.max() <= READY, "{}", self.restarts.line("restart"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f1_f2_c18_e01_e02_killed_at_every_step_of_the_commit_path() {
+    let seed = seed("crashes");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut campaign = Campaign::begin("crashes", seed).await;
+    let kills = kills_wanted(Step::ALL.len());
+    for kill in 0..kills {
+        let step = Step::ALL[kill % Step::ALL.len()];
+        // Each shard passes most steps once for its claim: the first ones are kills in the middle of a start.
+        let nth = if kill >= Step::ALL.len() && random.random_ratio(1, 8) { 1 } else { random.random_range(3..60) };
+        let crash_at = format!("{}:{nth}", step.name());
+        let began = Stopwatch::start();
+        let mut processor = campaign.bank.launch_to_crash("p1", &crash_at);
+        campaign.comes_back(&mut processor, &began).await;
+        let ended = processor.end().await;
+        assert_eq!(ended.signal(), Some(9), "{crash_at}: {}", processor.said());
+        campaign.inspect().await;
+    }
+    campaign.end(kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f1_c18_killed_at_random_moments() {
+    let seed = seed("kills");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut campaign = Campaign::begin("kills", seed).await;
+    let kills = kills_wanted(5);
+    for _ in 0..kills {
+        let began = Stopwatch::start();
+        let mut processor = campaign.bank.launch("p1", |builder| builder);
+        assert!(campaign.comes_back(&mut processor, &began).await, "{}", processor.said());
+        // A moment, as the load counts it.
+        campaign.load.another(random.random_range(1..100)).await;
+        processor.kill();
+        campaign.inspect().await;
+    }
+    campaign.end(kills).await;
+}
+
+/// Uncommitted work is at its largest right before the commit, and small write buffers make the stores write tables
+/// all the time: still nothing of it is in a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn f2_killed_with_a_large_open_transaction_while_stores_flush() {
+    let seed = seed("flushes");
+    let bank = Bank::new("flushes").await;
+    let mut processor = bank.run().await;
+    let holders = bank.holders(&processor, 2, 1_000_000).await;
+    let state_dir = processor.state_dir();
+    processor.kill();
+    let mut load = Load::start(&bank, &holders, 100_000, 6_000, seed);
+    let sent = load.finish().await;
+    // A few large transactions run, then one dies at the last moment.
+    for crash_at in ["before-commit:4", "after-produce:4", "after-commit:4"] {
+        let mut processor = bank.launch("p1", |builder| {
+            let builder = builder.program("processor-faults").env("KONTOR_CRASH_AT", crash_at);
+            builder.env("KONTOR_WRITE_BUFFERS_MIB", "1").env("KONTOR_TRANSACTION_RECORDS_MAX", "500")
+        });
+        assert_eq!(processor.end().await.signal(), Some(9), "{crash_at}: {}", processor.said());
+        let stores = Stopped::read(&bank, &state_dir).await;
+        let lack = stores.assert_committed_only(&bank).await;
+        assert!(lack.transactions <= 1, "{lack:?}");
+        println!(
+            "{crash_at}: {} rows, a transaction of {} changelog records",
+            stores.len(),
+            lack.transaction_records_max
+        );
+    }
+    let _processor = bank.run().await;
+    bank.assert_clean().await;
+    bank.assert_answered_once(&sent).await;
+}
+
+/// Crash points are for tests: the program that is released does not know them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_binary_has_no_crash_points() {
+    let bank = Bank::new("release").await;
+    let mut processor = bank.launch("p1", |builder| builder.env("KONTOR_CRASH_AT", "after-stage:1"));
+    processor.ready().await;
+    let holder = bank.holder(&processor, 0, 100).await;
+    assert_eq!(processor.queries().balance(&holder.iban).await, 100);
+    let ended = processor.terminate().await;
+    assert_eq!(ended.code(), Some(0));
+    bank.assert_clean().await;
+}

@@ -1,0 +1,245 @@
+//! What others see of a running processor: when it is ready, how fast a lone command is answered, and topics that any
+//! tool can read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
+use kontor_compose::eventually;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use schemas::query::Token;
+use schemas::records::Position;
+
+use crate::support::{Bank, DEADLINE, PARTITIONS, Stopwatch, Times};
+
+/// An open transaction of somebody else at the end of a changelog: records below the high watermark that are not
+/// stable yet. The shard must neither run without them nor take them.
+struct OpenTransaction {
+    producer: Arc<ThreadedProducer<DefaultProducerContext>>,
+}
+
+impl OpenTransaction {
+    async fn begin(bank: &Bank, partition: i32, key: &str) -> OpenTransaction {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bank.space.bootstrap());
+        config.set("transactional.id", format!("{}stranger", bank.space.prefix));
+        let producer: Arc<ThreadedProducer<DefaultProducerContext>> = Arc::new(config.create().unwrap());
+        let (opening, topic, key) = (Arc::clone(&producer), bank.space.topic("changelog"), key.to_owned());
+        let open = move || {
+            opening.init_transactions(DEADLINE).unwrap();
+            opening.begin_transaction().unwrap();
+            for _ in 0..10 {
+                let record = BaseRecord::to(&topic).partition(partition).key(&key).payload("never committed");
+                opening.send::<String, str>(record).map_err(|(error, _)| error).unwrap();
+            }
+            opening.flush(DEADLINE).unwrap();
+        };
+        tokio::task::spawn_blocking(open).await.unwrap();
+        OpenTransaction { producer }
+    }
+
+    async fn abort(self) {
+        tokio::task::spawn_blocking(move || self.producer.abort_transaction(DEADLINE).unwrap()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r01_ready_only_when_caught_up_to_the_high_watermark() {
+    let bank = Bank::new("caught-up").await;
+    let mut processor = bank.run().await;
+    let holder = bank.holder(&processor, 1, 1_000).await;
+    assert_eq!(processor.terminate().await.code(), Some(0));
+    let open = OpenTransaction::begin(&bank, 1, &format!("account/{}", holder.iban)).await;
+    processor.launch_again();
+    // One shard runs; the other waits for what is below its high watermark, and serves nothing meanwhile.
+    let waits = || async {
+        let states = processor.states().await;
+        states.len() == 4 && states[0] == "running" && states[2] == "running" && states[1] == "restoring"
+    };
+    eventually(DEADLINE, "the shard of the open transaction waits", waits).await.unwrap();
+    let (ready, state) = processor.readiness().await.unwrap();
+    assert!(!ready);
+    assert!(state["partitions"][1]["changelog_remaining"].as_i64().unwrap() > 0, "{state}");
+    let refused = processor.queries().get(1, "account", holder.iban.as_bytes()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+    let sent = bank.pay(&holder, "a shop", 1);
+    assert!(!processor.readiness().await.unwrap().0, "still not");
+
+    open.abort().await;
+    processor.ready().await;
+    assert_eq!(processor.queries().reason(&sent).await, "");
+    assert_eq!(processor.queries().balance(&holder.iban).await, 999, "nothing of the aborted transaction was taken");
+    bank.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e03_a_lone_command_does_not_wait_for_a_commit_interval() {
+    let bank = Bank::new("alone").await;
+    let processor = bank.run().await;
+    let (near, far) = (bank.holder(&processor, 0, 100_000).await, bank.holder(&processor, 1, 0).await);
+    let queries = processor.queries();
+    let (mut within, mut across) = (Times::default(), Times::default());
+    for _ in 0..40 {
+        for (times, to) in [(&mut within, "a shop"), (&mut across, far.iban.as_str())] {
+            let command = bank.payment(&near, to, 1);
+            let watch = Stopwatch::start();
+            let sent = bank.send_transfer(&near.username, &command);
+            assert_eq!(queries.reason(&sent).await, "");
+            times.add(watch.elapsed());
+        }
+    }
+    println!("{}; {}", within.line("a lone command in one step"), across.line("in three steps"));
+    // A commit interval of 100 ms, or one of the client library's fixed waits, would show as the usual time.
+    assert!(within.p50() < Duration::from_millis(60), "{}", within.line("one step"));
+    assert!(across.p50() < Duration::from_millis(120), "{}", across.line("three steps"));
+    bank.assert_clean().await;
+}
+
+/// The whole of what a stranger knows: the addresses of the broker and of the registry.
+struct Stranger {
+    registry: String,
+    schemas: HashMap<u32, Schema>,
+}
+
+impl Stranger {
+    async fn read(&mut self, value: &[u8]) -> (String, Value) {
+        assert_eq!(value[0], 0, "Confluent framing");
+        let id = u32::from_be_bytes(value[1..5].try_into().unwrap());
+        if !self.schemas.contains_key(&id) {
+            let url = format!("{}/schemas/ids/{id}", self.registry);
+            let (status, body) = kontor_compose::health::get(&url).await.unwrap();
+            assert_eq!(status, 200, "{url}: {body}");
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            self.schemas.insert(id, Schema::parse_str(body["schema"].as_str().unwrap()).unwrap());
+        }
+        let schema = &self.schemas[&id];
+        let mut datum = &value[5..];
+        let decoded = GenericDatumReader::builder(schema).build().unwrap().read_value(&mut datum).unwrap();
+        assert!(datum.is_empty(), "{} bytes are left", datum.len());
+        let Schema::Record(record) = schema else { panic!("not a record: {schema:?}") };
+        (record.name.name().to_string(), decoded)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e19_b03_every_topic_is_readable_with_the_registry_alone() {
+    let bank = Bank::new("readable").await;
+    let processor = bank.run().await;
+    let holders = bank.holders(&processor, 1, 1_000).await;
+    for (from, to) in [(0, 1), (1, 2), (2, 2), (3, 0)] {
+        let sent = bank.pay(&holders[from], &holders[to].iban, if from == to { 1 } else { 10 });
+        processor.queries().outcome(&sent).await;
+    }
+    processor.queries().outcome(&bank.send_creation(&bank.creation(&holders[0].username))).await;
+    bank.assert_clean().await;
+    let mut stranger = Stranger { registry: bank.space.registry().to_owned(), schemas: HashMap::new() };
+    for (topic, expected) in [
+        ("commands", vec!["ConfirmAccountCreation", "ConfirmMoneyTransfer"]),
+        ("transfers", vec!["CreditRequested", "CreditSettled"]),
+        ("account_creation_feedback", vec!["AccountCreationConfirmed", "AccountCreationFailed"]),
+        ("money_transfer_feedback", vec!["MoneyTransferConfirmed", "MoneyTransferFailed"]),
+        ("balance_changed", vec!["BalanceChanged"]),
+        ("changelog", vec!["Account", "Outcome", "Owner", "Position", "User"]),
+    ] {
+        let mut names = BTreeMap::new();
+        for record in bank.space.read(topic).await.unwrap() {
+            let key = String::from_utf8(record.key.unwrap()).unwrap();
+            let (name, value) = stranger.read(&record.value.unwrap()).await;
+            assert!(matches!(value, Value::Record(_)), "{topic} {key}: {value:?}");
+            if topic == "changelog" {
+                let table = key.split('/').next().unwrap().to_owned();
+                assert_eq!(table, name.to_lowercase(), "the key names its table");
+            }
+            *names.entry(name).or_insert(0) += 1;
+        }
+        // Records below the committed position leave `transfers`.
+        let found: Vec<_> = names.keys().map(String::as_str).collect();
+        assert!(
+            found == expected || (topic == "transfers" && found.iter().all(|name| expected.contains(name))),
+            "{topic}: {names:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e19_positions_show_as_offsets_of_the_consumer_group() {
+    let bank = Bank::new("group").await;
+    let processor = bank.run().await;
+    bank.holders(&processor, 1, 1_000).await;
+    bank.assert_clean().await;
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bank.space.bootstrap()).set("group.id", format!("{}kontor", bank.space.prefix));
+    let group: Arc<BaseConsumer> = Arc::new(config.create().unwrap());
+    let mut positions = TopicPartitionList::new();
+    for record in bank.space.read("changelog").await.unwrap() {
+        if record.key.as_deref() != Some(b"position") {
+            continue;
+        }
+        let position: Position = bank.decode(&record.value.unwrap());
+        for (topic, offset) in position.next_offset {
+            let mut element = positions.add_partition(&topic, record.partition);
+            element.set_offset(Offset::Offset(offset)).unwrap();
+        }
+    }
+    // The last position of each partition counts.
+    let wanted: BTreeMap<_, _> =
+        positions.elements().iter().map(|one| ((one.topic().to_owned(), one.partition()), one.offset())).collect();
+    assert_eq!(wanted.len(), 2 * PARTITIONS as usize);
+    let mirrored = || {
+        let (group, wanted) = (Arc::clone(&group), wanted.clone());
+        let look = move || {
+            let mut asked = TopicPartitionList::new();
+            for (topic, partition) in wanted.keys() {
+                asked.add_partition(topic, *partition);
+            }
+            let offsets = group.committed_offsets(asked, DEADLINE).unwrap();
+            offsets.elements().iter().all(|one| wanted[&(one.topic().to_owned(), one.partition())] == one.offset())
+        };
+        async { tokio::task::spawn_blocking(look).await.unwrap() }
+    };
+    eventually(DEADLINE, "the group's offsets are the positions", mirrored).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b08_neither_topics_nor_schemas_appear_by_themselves() {
+    let bank = Bank::new("unknown").await;
+    let topic = bank.space.topic("no-such-topic");
+    let sender = Arc::clone(&bank.sender);
+    let name = topic.clone();
+    let sent = tokio::task::spawn_blocking(move || sender.send(&name, Some(b"key"), Some(b"value"))).await.unwrap();
+    assert!(sent.is_err(), "{sent:?}");
+    assert!(!kontor_compose::testing::list_topics(bank.space.bootstrap()).unwrap().contains_key(&topic));
+    let url = format!("{}/subjects/{topic}-value/versions", bank.space.registry());
+    let (status, body) = kontor_compose::health::get(&url).await.unwrap();
+    assert_eq!(status, 404, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e06_who_got_an_answer_reads_its_effects_on_both_sides() {
+    let bank = Bank::new("tokens").await;
+    let processor = bank.run().await;
+    let (from, to) = (bank.holder(&processor, 0, 100_000).await, bank.holder(&processor, 1, 0).await);
+    let queries = processor.queries();
+    for round in 1..=50 {
+        let answer = queries.await_answer(&bank.pay(&from, &to.iban, 1)).await.unwrap();
+        let mut partitions: Vec<_> = answer.tokens.iter().map(|token| token.partition).collect();
+        partitions.sort_unstable();
+        assert_eq!(partitions, [0, 1], "the commits of the debit and of the credit");
+        assert_eq!(queries.balance_at(&to.iban, answer.tokens.clone(), 5_000).await.unwrap(), round);
+        assert_eq!(queries.balance_at(&from.iban, answer.tokens, 5_000).await.unwrap(), 100_000 - round);
+    }
+    // A commit that does not come is said to be missing; nothing older is served for it.
+    let never = vec![Token { partition: 1, commit_sequence: 1_000_000 }];
+    let stale = queries.balance_at(&to.iban, never, 50).await.unwrap_err();
+    assert_eq!(stale.code(), tonic::Code::DeadlineExceeded);
+    assert!(stale.message().starts_with("STALE"), "{stale}");
+    let status = queries.status().await.unwrap();
+    assert_eq!((status.partition_count, status.partitions.len()), (PARTITIONS, PARTITIONS as usize));
+    assert!(status.instance.starts_with("processor-"), "{}", status.instance);
+    bank.assert_clean().await;
+}

@@ -1,0 +1,29 @@
+//! What the tests of this directory share: a bank of its own for each test, its clients, a steady load, and looks
+//! into topics and stores.
+
+mod answers;
+mod bank;
+mod load;
+mod numbers;
+mod processor;
+mod queries;
+mod stores;
+
+pub use answers::Answer;
+pub use bank::{Bank, COMPANY, Holder, Sent};
+pub use load::Load;
+pub use numbers::{Stopwatch, Times, kills_wanted, seed};
+pub use processor::Processor;
+pub use queries::{Queries, Rows};
+pub use stores::{Lack, Stopped};
+
+use std::time::Duration;
+
+/// Everything that is waited for has come within this time, or the test fails.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+/// A processor is ready within this time, whatever happened to it before; usual is less than a second.
+pub const READY: Duration = Duration::from_secs(10);
+/// Partitions of a test's topics.
+pub const PARTITIONS: i32 = 4;
+/// Shards of a test's processor.
+pub const SHARDS: i32 = 2;

@@ -1,0 +1,63 @@
+//! Time and chance, for tests: how long something took, and a seed that is printed.
+
+#![expect(clippy::disallowed_methods, reason = "tests measure the engine from outside")]
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Measures from its creation.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts now.
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    /// Time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Measured durations, for the report of a test.
+#[derive(Default)]
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    /// One more.
+    pub fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    /// The longest, zero without any.
+    pub fn max(&self) -> Duration {
+        self.0.iter().max().copied().unwrap_or_default()
+    }
+
+    /// The middle one, zero without any.
+    pub fn p50(&self) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// `name: 12 times, p50 .. ms, max .. ms`.
+    pub fn line(&self, name: &str) -> String {
+        format!("{name}: {} times, p50 {} ms, max {} ms", self.0.len(), self.p50().as_millis(), self.max().as_millis())
+    }
+}
+
+/// The seed of a test: `KONTOR_SEED`, or a new one. Printed with the name of the test.
+pub fn seed(test: &str) -> u64 {
+    let given = std::env::var("KONTOR_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos() as u64 % 1_000_000)
+    });
+    println!("{test}: KONTOR_SEED={seed}");
+    seed
+}
+
+/// How often a test kills: `KONTOR_KILLS`, or `usual`.
+pub fn kills_wanted(usual: usize) -> usize {
+    std::env::var("KONTOR_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
