@@ -165,9 +165,9 @@ fn one_outcome(id: Id, entry: &IdFold, found: &mut Findings) {
     if used_anew(entry) {
         return;
     }
-    if let Some(offset) = entry.disagrees_at {
-        let what = format!("command {id} was answered differently before, at offset {}", answers.offset);
-        found.add(Invariant::I3, Some(feedback(answers.kind, offset)), what);
+    if entry.disagrees {
+        let what = format!("command {id} was answered differently later");
+        found.add(Invariant::I3, Some(feedback(answers.kind, answers.offset)), what);
     }
     if answers.kind != first.kind {
         found.add(
@@ -188,7 +188,7 @@ fn count_answers(id: Id, entry: &IdFold, first: First, answers: Answers, command
         found.add(Invariant::I3, Some(command), what);
     }
     if entry.conflicts != entry.other {
-        let (sent, refused) = (entry.other.iter().sum::<u32>(), entry.conflicts.iter().sum::<u32>());
+        let [sent, refused] = [entry.other, entry.conflicts].map(|of| of.map(u32::from).iter().sum::<u32>());
         let what = format!("{id} was used {sent} times with another body, and that was refused {refused} times");
         found.add(Invariant::I3, Some(command), what);
     }
@@ -209,7 +209,7 @@ fn row_against(outcome: OutcomeRow, answers: Answers) -> Option<&'static str> {
 /// Whether the id may have stood for several commands, one after the other had expired.
 fn used_anew(entry: &IdFold) -> bool {
     let gone = entry.expired || matches!(entry.outcome, OutcomeRow::Absent);
-    gone && entry.same + entry.other.iter().sum::<u32>() > 1
+    gone && (entry.same > 1 || entry.other != [0, 0])
 }
 
 /// I4 of one id: what a confirmed command must have moved, and nothing for any other.
@@ -229,10 +229,9 @@ fn both_or_none(id: Id, entry: &IdFold, found: &mut Findings) {
     let state = if confirmed { "confirmed" } else { "not confirmed" };
     for (name, leg, due, sign) in [("debit", entry.debit, debits, -1), ("credit", entry.credit, credits, 1)] {
         if let Some(wrong) = wrong_leg(leg, due, first, sign) {
-            let at = leg.at.map(|(partition, offset)| At { topic: Topic::BalanceChanged, partition, offset });
             let command = At { topic: Topic::Commands, partition: id.partition, offset: first.offset };
             let what = format!("transfer {id} ({state}, {} cents, {command}): {name} {wrong}", first.amount);
-            found.add(Invariant::I4, at.or(Some(command)), what);
+            found.add(Invariant::I4, leg.at().or(Some(command)), what);
         }
     }
     if confirmed && first.flow == Flow::Nothing {
@@ -240,7 +239,7 @@ fn both_or_none(id: Id, entry: &IdFold, found: &mut Findings) {
     }
 }
 
-fn wrong_leg(leg: Leg, due: u32, first: First, sign: i64) -> Option<String> {
+fn wrong_leg(leg: Leg, due: u16, first: First, sign: i64) -> Option<String> {
     if leg.count != due {
         return Some(format!("events: {}, due: {due}", leg.count));
     }

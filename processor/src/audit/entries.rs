@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::facts::{At, Flow, Id, Kind, Verdict};
+use super::facts::{At, Flow, Id, Kind, Topic, Verdict};
 
 /// The changes of one account.
 #[derive(Clone, Copy, Default, Debug)]
@@ -51,7 +51,7 @@ pub struct First {
     /// Where it lies in `commands`.
     pub offset: i64,
     /// Hash of everything that the client asked for.
-    pub body: u64,
+    pub body: u32,
     /// What it is.
     pub kind: Kind,
     /// Cents; 0 for accounts.
@@ -59,20 +59,30 @@ pub struct First {
     /// What it does to balances when confirmed.
     pub flow: Flow,
     /// Hash of payer and payee.
-    pub parties: u64,
+    pub parties: u32,
 }
 
 /// The changes of balances in one direction under one id.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Leg {
     /// How many.
-    pub count: u32,
-    /// The last one.
-    pub at: Option<(i32, i64)>,
+    pub count: u16,
+    /// Partition of the last one.
+    pub partition: u16,
+    /// Hash of payer and payee of the last one.
+    pub parties: u32,
+    /// Offset of the last one.
+    pub offset: i64,
     /// Sum of the changes, signed cents.
     pub sum: i64,
-    /// Hash of payer and payee of the last one.
-    pub parties: u64,
+}
+
+impl Leg {
+    /// Where the last change lies, if there is one.
+    pub fn at(&self) -> Option<At> {
+        let at = At { topic: Topic::BalanceChanged, partition: i32::from(self.partition), offset: self.offset };
+        (self.count > 0).then_some(at)
+    }
 }
 
 /// The answers to an id, refusals of other bodies left out.
@@ -85,7 +95,7 @@ pub struct Answers {
     /// Whether it was done.
     pub confirmed: bool,
     /// Hash of the reason, or of what was opened.
-    pub answer: u64,
+    pub answer: u32,
     /// Where the first one lies.
     pub offset: i64,
 }
@@ -99,7 +109,7 @@ pub enum OutcomeRow {
     /// A tombstone.
     Expired,
     /// A row: the verdict and the hash of the answer.
-    Present(Verdict, u64),
+    Present(Verdict, u32),
 }
 
 /// Everything under one id.
@@ -110,9 +120,9 @@ pub struct IdFold {
     /// Commands that repeat the first one, it included.
     pub same: u32,
     /// Commands of another body, by kind (account, transfer).
-    pub other: [u32; 2],
+    pub other: [u16; 2],
     /// Answers `id was used for another ..`, by kind.
-    pub conflicts: [u32; 2],
+    pub conflicts: [u16; 2],
     /// The answers.
     pub answers: Option<Answers>,
     /// Debits.
@@ -121,11 +131,14 @@ pub struct IdFold {
     pub credit: Leg,
     /// The row of the outcome table.
     pub outcome: OutcomeRow,
-    /// Offset of the first answer that differs from the one before.
-    pub disagrees_at: Option<i64>,
+    /// Some answer differs from the first one.
+    pub disagrees: bool,
     /// The outcome expired at least once, so the id may have been used anew.
     pub expired: bool,
 }
+
+/// There are millions of these: what they cost is what an audit costs.
+const _: () = assert!(size_of::<IdFold>() <= 144);
 
 /// How far a partition has come.
 #[derive(Clone, Copy, Default, Debug)]

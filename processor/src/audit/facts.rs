@@ -171,9 +171,9 @@ pub enum Verdict {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Fact {
     /// A command that can be read.
-    Command { id: Id, kind: Kind, body: u64, amount: i64, flow: Flow, parties: u64 },
+    Command { id: Id, kind: Kind, body: u32, amount: i64, flow: Flow, parties: u32 },
     /// An answer. `conflict`: it only says that the id belongs to another command.
-    Feedback { id: Id, kind: Kind, confirmed: bool, answer: u64, conflict: bool, opened: Option<Iban> },
+    Feedback { id: Id, kind: Kind, confirmed: bool, answer: u32, conflict: bool, opened: Option<Iban> },
     /// A change of a balance. `enters`: the counterparty is outside of the bank.
     Balance {
         iban: Iban,
@@ -183,12 +183,12 @@ pub enum Fact {
         sequence: i64,
         transaction_id: i64,
         outside: bool,
-        parties: u64,
+        parties: u32,
     },
     /// A row of the account table.
     Account { iban: Iban, balance: i64, reserved: i64, limit: i64, sequence: i64 },
     /// A row of the outcome table.
-    Outcome { id: Id, verdict: Verdict, answer: u64 },
+    Outcome { id: Id, verdict: Verdict, answer: u32 },
     /// An outcome that has expired.
     OutcomeGone { id: Id },
     /// How far the partition has come.

@@ -65,7 +65,8 @@ impl Fold {
             }
             Fact::Feedback { id, kind, conflict: true, .. } => {
                 self.counts.feedbacks += 1;
-                self.id(id).conflicts[kind as usize] += 1;
+                let conflicts = &mut self.id(id).conflicts[kind as usize];
+                *conflicts = conflicts.saturating_add(1);
             }
             Fact::Feedback { id, kind, confirmed, answer, opened, conflict: false } => {
                 self.counts.feedbacks += 1;
@@ -131,7 +132,8 @@ impl Fold {
         if first.body == command.body {
             entry.same += 1;
         } else {
-            entry.other[command.kind as usize] += 1;
+            let other = &mut entry.other[command.kind as usize];
+            *other = other.saturating_add(1);
         }
     }
 
@@ -143,7 +145,7 @@ impl Fold {
         };
         answers.count += 1;
         if (answers.kind, answers.confirmed, answers.answer) != (answer.kind, answer.confirmed, answer.answer) {
-            entry.disagrees_at.get_or_insert(answer.offset);
+            entry.disagrees = true;
         }
     }
 
@@ -179,8 +181,9 @@ impl Fold {
         let entry = self.id(id);
         let leg = if changed_by < 0 { &mut entry.debit } else { &mut entry.credit };
         *leg = Leg {
-            count: leg.count + 1,
-            at: Some((at.partition, at.offset)),
+            count: leg.count.saturating_add(1),
+            partition: u16::try_from(at.partition).unwrap_or(u16::MAX),
+            offset: at.offset,
             sum: leg.sum.saturating_add(changed_by),
             parties,
         };

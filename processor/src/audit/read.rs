@@ -189,8 +189,11 @@ impl Source {
             .set("enable.auto.offset.store", "false")
             // The end of a partition may lie behind markers, which are never delivered.
             .set("enable.partition.eof", "true")
-            .set("max.partition.fetch.bytes", "4194304")
-            .set("queued.max.messages.kbytes", "32768")
+            // Per topic: enough to keep a core busy, little enough that an audit fits beside a live system.
+            .set("max.partition.fetch.bytes", "1048576")
+            .set("fetch.max.bytes", "8388608")
+            .set("queued.max.messages.kbytes", "8192")
+            .set("queued.min.messages", "10000")
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.wait.max.ms", "100")
             .create_with_context(Quiet)

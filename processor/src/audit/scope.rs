@@ -179,20 +179,21 @@ impl Scope {
     }
 }
 
-fn opened_answer(iban: Option<&str>) -> u64 {
+fn opened_answer(iban: Option<&str>) -> u32 {
     hash(&("opened", iban))
 }
 
-fn moved_answer() -> u64 {
+fn moved_answer() -> u32 {
     hash(&"moved")
 }
 
-fn refused_answer(reason: Option<&str>) -> u64 {
+fn refused_answer(reason: Option<&str>) -> u32 {
     hash(&("refused", reason))
 }
 
-fn hash(value: &impl Hash) -> u64 {
+/// 32 bits are enough: hashes are only compared within one id.
+fn hash(value: &impl Hash) -> u32 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
-    hasher.finish()
+    hasher.finish() as u32
 }
