@@ -36,12 +36,12 @@ pub fn topic(name: &str, role: &str) -> String {
 /// The loop, running.
 pub struct Control {
     name: String,
-    bootstrap: String,
     partitions: i32,
     worker: Child,
     sender: Sender,
     consumer: BaseConsumer,
     phase: u32,
+    topics: LoopTopics,
 }
 
 impl Control {
@@ -55,7 +55,7 @@ impl Control {
     ) -> anyhow::Result<Control> {
         let run: u32 = rand::random();
         let name = format!("{prefix}loop-{run:08x}");
-        create_topics(bootstrap, &name, partitions)?;
+        let topics = LoopTopics::create(bootstrap, &name, partitions)?;
         let worker = Command::new(std::env::current_exe()?)
             .args(["loop-worker", "--bootstrap", bootstrap, "--name", &name])
             .args(["--partitions", &partitions.to_string(), "--shards", &shards.to_string()])
@@ -67,10 +67,10 @@ impl Control {
             sender: Sender::new(bootstrap, linger_ms)?,
             consumer: reader_at_end(bootstrap, &[&answers], partitions)?,
             phase: run & 0x00ff_ff00,
-            bootstrap: bootstrap.to_owned(),
             name,
             partitions,
             worker,
+            topics,
         };
         let stdout = control.worker.stdout.take().context("the loop has no output")?;
         let mut line = String::new();
@@ -91,7 +91,7 @@ impl Control {
 
     /// Full names of its topics.
     pub fn topics(&self) -> Vec<String> {
-        ROLES.iter().map(|role| topic(&self.name, role)).collect()
+        self.topics.names.clone()
     }
 
     /// Sends events by a schedule, this share of them between partitions.
@@ -103,11 +103,10 @@ impl Control {
         probe::run(self.phase, schedule, &self.sender, &mut traffic, &self.consumer, &mut LoopReplies)
     }
 
-    /// Ends the process and deletes the topics.
+    /// Ends the process; the topics go with it.
     pub fn stop(mut self) -> anyhow::Result<()> {
         drop(self.worker.stdin.take()); // The worker ends with its input.
         let status = self.worker.wait()?;
-        delete_topics(&self.bootstrap, &self.topics())?;
         ensure!(status.success(), "the loop ended with {status}");
         Ok(())
     }
@@ -125,23 +124,42 @@ fn admin(bootstrap: &str) -> anyhow::Result<AdminClient<DefaultClientContext>> {
     Ok(ClientConfig::new().set("bootstrap.servers", bootstrap).create()?)
 }
 
-fn create_topics(bootstrap: &str, name: &str, partitions: i32) -> anyhow::Result<()> {
-    let names: Vec<String> = ROLES.iter().map(|role| topic(name, role)).collect();
-    let new = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    let topics: Vec<NewTopic<'_>> = names.iter().map(|name| new(name)).collect();
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
-    let results = runtime()?.block_on(admin(bootstrap)?.create_topics(&topics, &options))?;
-    for result in results {
-        result.map_err(|(topic, code)| anyhow::anyhow!("topic {topic} was not created: {code}"))?;
-    }
-    Ok(())
+/// Topics that are deleted when nobody needs them any more, whatever went wrong before.
+struct LoopTopics {
+    bootstrap: String,
+    names: Vec<String>,
 }
 
-fn delete_topics(bootstrap: &str, names: &[String]) -> anyhow::Result<()> {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
-    runtime()?.block_on(admin(bootstrap)?.delete_topics(&names, &options))?;
-    Ok(())
+impl LoopTopics {
+    fn create(bootstrap: &str, name: &str, partitions: i32) -> anyhow::Result<LoopTopics> {
+        let names: Vec<String> = ROLES.iter().map(|role| topic(name, role)).collect();
+        let created = LoopTopics { bootstrap: bootstrap.to_owned(), names };
+        let new = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topics: Vec<NewTopic<'_>> = created.names.iter().map(|name| new(name)).collect();
+        let results = runtime()?.block_on(admin(bootstrap)?.create_topics(&topics, &options()))?;
+        for result in results {
+            result.map_err(|(topic, code)| anyhow::anyhow!("topic {topic} was not created: {code}"))?;
+        }
+        Ok(created)
+    }
+
+    fn delete(&self) -> anyhow::Result<()> {
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        runtime()?.block_on(admin(&self.bootstrap)?.delete_topics(&names, &options()))?;
+        Ok(())
+    }
+}
+
+impl Drop for LoopTopics {
+    fn drop(&mut self) {
+        if let Err(error) = self.delete() {
+            eprintln!("topics {} were not deleted: {error:#}", self.names.join(", "));
+        }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)))
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
