@@ -40,9 +40,12 @@ pub struct Gateways {
 struct Done {
     tag: Tag,
     class: Class,
-    refusal: Option<String>,
+    result: Result<Verdict, String>,
     at: Duration,
 }
+
+/// What the bank decided: `None` when it was done, else why not.
+type Verdict = Option<String>;
 
 impl Gateways {
     /// Of these addresses.
@@ -77,8 +80,8 @@ impl Gateways {
             let tag = Tag { phase: self.phase, n, due_us: 0 };
             let transfer = deposit(&account, FUNDS_CENTS);
             let done = transfer_once(self.client.clone(), self.endpoints[0].clone(), tag, transfer, Instant::now());
-            let refusal = self.runtime.block_on(done).refusal;
-            ensure!(refusal.is_none(), "a deposit was refused: {refusal:?}");
+            let result = self.runtime.block_on(done).result;
+            ensure!(result == Ok(None), "a deposit was not done: {result:?}");
             self.accounts.add(account);
         }
         Ok(())
@@ -105,7 +108,8 @@ impl Gateways {
             let mut plans = plans.into_iter();
             let mut tally = Tally::new(count);
             let mut sending = true;
-            while sending || tally.answered() < count {
+            let mut finished = 0;
+            while sending || finished < count {
                 tokio::select! {
                     n = due.recv(), if sending => match n.zip(plans.next()) {
                         Some((n, transfer)) => {
@@ -121,7 +125,10 @@ impl Gateways {
                         }
                         None => sending = false,
                     },
-                    Some(done) = answered.recv() => note(&mut tally, &done),
+                    Some(done) = answered.recv() => {
+                        finished += 1;
+                        note(&mut tally, &done);
+                    }
                 }
             }
             tally
@@ -147,9 +154,27 @@ impl Gateways {
     }
 }
 
+/// A request that failed or timed out has no answer: it counts as lost, and its latency as none.
 fn note(tally: &mut Tally, done: &Done) {
-    let answer = Answer { n: done.tag.n, class: done.class, refusal: done.refusal.as_deref() };
-    tally.answer(&answer, Duration::from_micros(done.tag.due_us), done.at);
+    match &done.result {
+        Ok(refusal) => {
+            let answer = Answer { n: done.tag.n, class: done.class, refusal: refusal.as_deref() };
+            tally.answer(&answer, Duration::from_micros(done.tag.due_us), done.at);
+        }
+        Err(why) => tally.failed(why),
+    }
+}
+
+/// The bank's verdict in a response. `timed out` and `unavailable` are the gateway's words for having none.
+fn verdict(response: anyhow::Result<Value>) -> Result<Verdict, String> {
+    let data = response.map_err(|error| format!("{error:#}"))?;
+    let result = &data["money_transfer"];
+    if result["success"] == Value::Bool(true) {
+        return Ok(None);
+    }
+    let reason = result["reason"].as_str().unwrap_or("no reason was given").to_owned();
+    let none = reason.starts_with("timed out") || reason.starts_with("unavailable");
+    if none { Err(reason) } else { Ok(Some(reason)) }
 }
 
 async fn transfer_once(
@@ -169,13 +194,8 @@ async fn transfer_once(
         "amount": transfer.amount,
         "username": transfer.key,
     });
-    let answer = post(&client, &endpoint, MONEY_TRANSFER, variables).await;
-    let refusal = match answer {
-        Ok(data) if data["money_transfer"]["success"] == Value::Bool(true) => None,
-        Ok(data) => Some(data["money_transfer"]["reason"].as_str().unwrap_or("no reason").to_owned()),
-        Err(error) => Some(format!("{error:#}")),
-    };
-    Done { tag, class, refusal, at: start.elapsed() }
+    let result = verdict(post(&client, &endpoint, MONEY_TRANSFER, variables).await);
+    Done { tag, class, result, at: start.elapsed() }
 }
 
 async fn post(client: &reqwest::Client, endpoint: &str, query: &str, variables: Value) -> anyhow::Result<Value> {
@@ -187,4 +207,31 @@ async fn post(client: &reqwest::Client, endpoint: &str, query: &str, variables: 
         bail!("{}", error["message"].as_str().unwrap_or("error without a message"));
     }
     Ok(answer["data"].take())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_decision_of_the_bank_is_an_answer() {
+        let of = |result: Value| verdict(Ok(json!({ "money_transfer": result })));
+        assert_eq!(of(json!({ "success": true, "reason": null })), Ok(None));
+        let refused = json!({ "success": false, "reason": "insufficient funds" });
+        assert_eq!(of(refused), Ok(Some("insufficient funds".to_owned())));
+        for reason in ["timed out: ask again with transfer(uuid)", "unavailable"] {
+            assert_eq!(of(json!({ "success": false, "reason": reason })), Err(reason.to_owned()));
+        }
+        assert!(verdict(Err(anyhow::anyhow!("connection refused"))).is_err());
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_lost_and_not_a_refusal() {
+        let tag = Tag { phase: 1, n: 0, due_us: 0 };
+        let done = Done { tag, class: Class::Within, result: Err("timed out".into()), at: Duration::from_secs(5) };
+        let mut tally = Tally::new(1);
+        note(&mut tally, &done);
+        assert_eq!((tally.answered(), tally.failures()["timed out"]), (0, 1));
+        assert!(tally.refused().is_empty());
+    }
 }

@@ -16,6 +16,7 @@ const MAX_US: u64 = 600_000_000;
 pub struct Tally {
     histograms: BTreeMap<Class, Histogram<u64>>,
     refused: BTreeMap<String, u64>,
+    failures: BTreeMap<String, u64>,
     confirmed: u64,
     duplicates: u64,
     seen: Vec<u64>,
@@ -64,6 +65,7 @@ impl Tally {
         Tally {
             histograms: BTreeMap::new(),
             refused: BTreeMap::new(),
+            failures: BTreeMap::new(),
             confirmed: 0,
             duplicates: 0,
             seen: vec![0; usize::try_from(events.div_ceil(64)).unwrap_or(0)],
@@ -126,6 +128,16 @@ impl Tally {
         &self.refused
     }
 
+    /// An event got no answer, and this is why.
+    pub fn failed(&mut self, why: &str) {
+        *self.failures.entry(why.to_owned()).or_default() += 1;
+    }
+
+    /// Events that got no answer, by what was said instead.
+    pub fn failures(&self) -> &BTreeMap<String, u64> {
+        &self.failures
+    }
+
     /// From the first answer to the last.
     pub fn first_to_last(&self) -> Duration {
         self.first.map_or(Duration::ZERO, |first| self.last.saturating_sub(first))
@@ -140,6 +152,9 @@ impl Tally {
         self.answered += other.answered;
         for (reason, count) in other.refused {
             *self.refused.entry(reason).or_default() += count;
+        }
+        for (why, count) in other.failures {
+            *self.failures.entry(why).or_default() += count;
         }
         for (class, histogram) in other.histograms {
             // Both have the same bounds, so nothing can be out of range.

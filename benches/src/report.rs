@@ -47,6 +47,8 @@ pub struct Part {
     pub confirmed: u64,
     /// Refusals by reason.
     pub refused: BTreeMap<String, u64>,
+    /// What was said instead of an answer, where anything was.
+    pub failures: BTreeMap<String, u64>,
     /// Answers beyond the first of an event.
     pub duplicates: u64,
     /// Events never answered.
@@ -85,6 +87,7 @@ impl Part {
             answered: tally.answered(),
             confirmed: tally.confirmed(),
             refused: tally.refused().clone(),
+            failures: tally.failures().clone(),
             duplicates: tally.duplicates(),
             lost: outcome.lost(),
             undelivered: outcome.undelivered,
@@ -189,6 +192,9 @@ impl Report {
         }
         for (reason, count) in self.parts.iter().flat_map(|part| &part.refused) {
             writeln!(text, "- refused {count} times: {reason}")?;
+        }
+        for (why, count) in self.parts.iter().flat_map(|part| &part.failures) {
+            writeln!(text, "- without an answer {count} times: {why}")?;
         }
         match &self.audit {
             Some(audit) => writeln!(text, "\naudit: {} (exit code {})", audit.line(), audit.exit_code),
