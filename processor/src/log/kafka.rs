@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 pub use consumer::KafkaConsumer;
 pub use producer::KafkaProducer;
@@ -24,6 +24,9 @@ use crate::transaction::TIMEOUT;
 
 /// Wait for one answer about watermarks.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Wait for the connection of a client.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Settings of all clients of a process.
 #[derive(Clone, Debug)]
@@ -96,6 +99,8 @@ impl Log for KafkaLog {
             .set("check.crcs", "false");
         let consumer: BaseConsumer<DefaultConsumerContext> =
             config.create().map_err(|error| LogError::Refused(format!("client: {error}")))?;
+        // All of them now: later the answer would come behind that of a fetch that waits.
+        learn(consumer.client(), self.topics.names());
         Ok(KafkaConsumer::new(consumer, self.topics.clone()))
     }
 
@@ -157,6 +162,21 @@ fn base(options: &KafkaOptions, name: &str) -> ClientConfig {
         config.set(key, value);
     }
     config
+}
+
+/// Waits until the client is connected and knows the leaders of these topics, for a bounded time. What it does not know
+/// when it needs it, it asks for without waiting for a connection, and again only by a timer: of half a second for the
+/// coordinator of a transactional id, of a whole one for the leaders of partitions that were just assigned.
+fn learn<C: ClientContext>(client: &Client<C>, topics: &[String]) {
+    // The first answer comes over the bootstrap connection, which is closed for it; the second one comes when one of the
+    // brokers that it named is connected.
+    for topic in topics.iter().take(1).chain(topics) {
+        if let Err(error) = client.fetch_metadata(Some(topic), CONNECT_TIMEOUT) {
+            // The timers have to do.
+            tracing::debug!(%error, topic, "broker does not answer yet");
+            return;
+        }
+    }
 }
 
 /// Drops a client on a thread of its own: its destructor may wait for the broker.
