@@ -379,7 +379,13 @@ fn launch(spec: &Spec, file: &StackFile) -> Result<Child> {
         .stderr(errors)
         .process_group(0)
         .spawn()
-        .map_err(Error::io("start", &spec.program))
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::MissingTool {
+                tool: spec.program.display().to_string(),
+                way_out: "compose/up builds it; to start without it, say what to start with --only".into(),
+            },
+            _ => Error::io("start", &spec.program)(error),
+        })
 }
 
 fn open_log(spec: &Spec) -> Result<File> {

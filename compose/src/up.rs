@@ -56,7 +56,7 @@ pub fn supervise(config: &Config, fresh: bool, console: &Console) -> Result<()> 
     }
     let logs = config.dir.join("logs");
     fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
-    check_room(&config.dir)?;
+    check_room(&config.dir, NEEDED_MB)?;
     for (port, part) in config.ports_in_use() {
         ports::check_free(port, &part)?;
     }
@@ -188,13 +188,13 @@ fn wipe(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_room(dir: &Path) -> Result<()> {
+fn check_room(dir: &Path, needed_mb: u64) -> Result<()> {
     let stat = rustix::fs::statvfs(dir).map_err(|errno| Error::io("look at the disk of", dir)(errno.into()))?;
     let free_mb = stat.f_bavail.saturating_mul(stat.f_frsize) / (1024 * 1024);
-    if free_mb >= NEEDED_MB {
+    if free_mb >= needed_mb {
         return Ok(());
     }
-    Err(Error::DiskFull { path: dir.to_path_buf(), free_mb, needed_mb: NEEDED_MB })
+    Err(Error::DiskFull { path: dir.to_path_buf(), free_mb, needed_mb })
 }
 
 /// Turns SIGINT, SIGTERM and SIGHUP into events.
@@ -312,6 +312,22 @@ mod tests {
             fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
         left.sort();
         assert_eq!(left, ["bin", "mine"]);
+    }
+
+    #[test]
+    fn too_little_room_is_said_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        check_room(dir.path(), 0).unwrap();
+        let message = check_room(dir.path(), u64::MAX).unwrap_err().to_string();
+        assert!(message.starts_with("disk full: ") && message.contains("--dir"), "{message}");
+    }
+
+    #[test]
+    fn the_help_of_the_script_has_the_same_ports() {
+        let script = include_str!("../up");
+        for line in ports::TABLE.lines() {
+            assert!(script.contains(line), "{line}");
+        }
     }
 
     #[test]
