@@ -4,7 +4,7 @@ use std::fs;
 
 use kontor_compose::eventually;
 
-use crate::support::{Bank, Load, Processor, READY, Rows, Stopped, seed};
+use crate::support::{Bank, DEADLINE, Load, OpenTransaction, Processor, Rows, Stopped, seed};
 
 /// Commands that make the state which is restored: `KONTOR_COMMANDS`, or a few.
 fn commands_wanted() -> u64 {
@@ -107,16 +107,19 @@ async fn f16_killed_in_the_middle_of_a_restore_it_goes_on_where_it_was() {
     let before = all_rows(&processor).await;
     processor.kill();
     fs::remove_dir_all(processor.state_dir()).unwrap();
-    let mut killed_while_restoring = 0;
-    for _ in 0..4 {
+    // What is below the high watermark of partition 0 does not come to its end: a restore that takes long. Partition 2 of
+    // the same shard is restored meanwhile.
+    let open = OpenTransaction::begin(&bank, 0, "account/nobody").await;
+    for _ in 0..3 {
         processor.launch_again();
-        let restoring =
-            || async { processor.states().await.iter().any(|state| state == "restoring" || state == "running") };
-        eventually(READY, "a restore begins", restoring).await.unwrap();
-        killed_while_restoring += u32::from(processor.status("/readyz").await == 503);
+        let restoring = || async {
+            let states = processor.states().await;
+            states.first().is_some_and(|state| state == "restoring") && states[1] == "running"
+        };
+        eventually(DEADLINE, "one shard restores, the other runs", restoring).await.unwrap();
         processor.kill();
     }
-    println!("killed {killed_while_restoring} times while restoring");
+    open.abort().await;
     processor.restart().await;
     let after = all_rows(&processor).await;
     assert!(after == before, "{}", difference(&before, &after));

@@ -10,43 +10,11 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use kontor_compose::eventually;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::query::Token;
 use schemas::records::Position;
 
-use crate::support::{Bank, DEADLINE, PARTITIONS, Stopwatch, Times};
-
-/// An open transaction of somebody else at the end of a changelog: records below the high watermark that are not
-/// stable yet. The shard must neither run without them nor take them.
-struct OpenTransaction {
-    producer: Arc<ThreadedProducer<DefaultProducerContext>>,
-}
-
-impl OpenTransaction {
-    async fn begin(bank: &Bank, partition: i32, key: &str) -> OpenTransaction {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", bank.space.bootstrap());
-        config.set("transactional.id", format!("{}stranger", bank.space.prefix));
-        let producer: Arc<ThreadedProducer<DefaultProducerContext>> = Arc::new(config.create().unwrap());
-        let (opening, topic, key) = (Arc::clone(&producer), bank.space.topic("changelog"), key.to_owned());
-        let open = move || {
-            opening.init_transactions(DEADLINE).unwrap();
-            opening.begin_transaction().unwrap();
-            for _ in 0..10 {
-                let record = BaseRecord::to(&topic).partition(partition).key(&key).payload("never committed");
-                opening.send::<String, str>(record).map_err(|(error, _)| error).unwrap();
-            }
-            opening.flush(DEADLINE).unwrap();
-        };
-        tokio::task::spawn_blocking(open).await.unwrap();
-        OpenTransaction { producer }
-    }
-
-    async fn abort(self) {
-        tokio::task::spawn_blocking(move || self.producer.abort_transaction(DEADLINE).unwrap()).await.unwrap();
-    }
-}
+use crate::support::{Bank, DEADLINE, OpenTransaction, PARTITIONS, Stopwatch, Times};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r01_ready_only_when_caught_up_to_the_high_watermark() {

@@ -8,6 +8,7 @@ mod numbers;
 mod processor;
 mod queries;
 mod stores;
+mod stranger;
 
 pub use answers::Answer;
 pub use bank::{Bank, COMPANY, Holder, Sent};
@@ -16,6 +17,7 @@ pub use numbers::{Stopwatch, Times, kills_wanted, seed};
 pub use processor::Processor;
 pub use queries::{Queries, Rows};
 pub use stores::{Lack, Stopped};
+pub use stranger::OpenTransaction;
 
 use std::time::Duration;
 
