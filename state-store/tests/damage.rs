@@ -226,7 +226,7 @@ fn the_stores_own_rows_are_sealed() {
 fn a_directory_deleted_under_the_store_is_an_error() {
     let copy = copy_of(pristine().path());
     let store = reopen(copy.path());
-    fs::remove_dir_all(copy.path()).unwrap();
+    remove_under_its_user(copy.path());
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
         let read = step_of(&store);
@@ -238,6 +238,15 @@ fn a_directory_deleted_under_the_store_is_an_error() {
     assert!(matches!(read, Ok(STEPS) | Err(StoreError::Corrupt { .. })), "{read:?}");
     assert!(matches!(written, Some(StoreError::Corrupt { .. } | StoreError::Io { .. })), "{written:?}");
     assert!(matches!(try_reopen(copy.path()), Ok(Opened::New(_))));
+}
+
+/// Removes a directory in which another thread may be making files: what comes up meanwhile goes with the next try.
+fn remove_under_its_user(path: &Path) {
+    let tries = (0..1000).map(|_| fs::remove_dir_all(path));
+    let busy = |removed: &std::io::Result<()>| {
+        removed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::DirectoryNotEmpty)
+    };
+    tries.skip_while(busy).next().unwrap().unwrap();
 }
 
 /// Fills a write buffer in a few commits.
