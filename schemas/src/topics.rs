@@ -18,7 +18,7 @@ mod topology;
 mod verify;
 
 pub use apply::{Applied, apply};
-pub use cluster::{ActualTopic, ClusterError, ClusterState, Target, cluster_id};
+pub use cluster::{ActualTopic, ClusterError, ClusterState, Target, cluster_id, fetch_cluster_id};
 pub use compare::{Action, ConfigChange, Plan, Refusal};
 pub use load::TopologyError;
 pub use plan::{TopicsError, plan};

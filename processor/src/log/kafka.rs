@@ -62,7 +62,7 @@ impl KafkaLog {
 
     /// Identity of the cluster; `None` when it did not answer in time.
     pub fn cluster_id(&self, timeout: Duration) -> Option<String> {
-        self.inspector.client().fetch_cluster_id(timeout)
+        schemas::topics::fetch_cluster_id(self.inspector.client(), timeout)
     }
 }
 

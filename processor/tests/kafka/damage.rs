@@ -84,6 +84,31 @@ async fn f15_damaged_files_are_found_out_wiped_once_and_restored() {
     bank.assert_answered_once(&all_sent).await;
 }
 
+/// The history is only written by the shard, and read by those who ask: they find the damage, and the shard is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn f15_damage_under_a_running_store_is_met_by_a_reader_and_healed() {
+    let seed = seed("met");
+    let bank = Bank::new("met").await;
+    let mut processor = bank.run().await;
+    let holders = bank.holders(&processor, 2, 1_000_000).await;
+    let sent = Load::start(&bank, &holders, 2_000, 500, seed).finish().await;
+    bank.assert_clean().await;
+    let before = settled_rows(&processor).await;
+    // From a start on nothing is in memory: every row is read from a table.
+    assert_eq!(processor.terminate().await.code(), Some(0));
+    processor.restart().await;
+    let harmed = harm(&processor.state_dir().join("partition-1"), ".sst", Damage::Flip(512));
+    assert!(harmed > 0);
+    let met = processor.queries().try_rows().await.unwrap_err();
+    assert_eq!(met.code(), tonic::Code::DataLoss, "never served: {met}");
+    let after = settled_rows(&processor).await;
+    assert!(after == before, "{}", difference(&before, &after));
+    assert_eq!(processor.metric("kontor_store_wipes_total").await, 1.0, "{}", processor.said());
+    assert_eq!(processor.lines("wiping it").len(), 1);
+    bank.assert_clean().await;
+    bank.assert_answered_once(&sent).await;
+}
+
 /// A payment of every holder: each answered. Their ids.
 async fn one_of_each(bank: &Bank, processor: &Processor, holders: &[Holder]) -> Vec<schemas::records::Uuid> {
     let sent: Vec<_> = holders.iter().map(|holder| bank.pay(holder, "a shop", 1)).collect();

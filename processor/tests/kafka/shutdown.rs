@@ -1,8 +1,9 @@
 //! SIGTERM: what is under way is finished, nothing is left to do again.
 
+use std::fs;
 use std::time::Duration;
 
-use crate::support::{Bank, Load, SHARDS, Stopped, Stopwatch, seed};
+use crate::support::{Bank, Load, PARTITIONS, Processor, SHARDS, Stopped, Stopwatch, seed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f23_sigterm_under_load_ends_cleanly_and_the_next_start_repeats_nothing() {
@@ -20,6 +21,8 @@ async fn f23_sigterm_under_load_ends_cleanly_and_the_next_start_repeats_nothing(
         assert!(took < Duration::from_secs(5), "it took {took:?}");
         let lack = Stopped::read(&bank, &processor.state_dir()).await.assert_committed_only(&bank).await;
         assert_eq!(lack.transactions, 0, "every commit is in the stores");
+        bank.assert_no_open_transaction().await;
+        assert_eq!(log_bytes(&processor), 0, "all rows are in tables: the next start replays no log");
         let ready = processor.restart().await;
         println!("ended after {} ms, ready after {} ms", took.as_millis(), ready.as_millis());
         let running = processor.running();
@@ -29,6 +32,18 @@ async fn f23_sigterm_under_load_ends_cleanly_and_the_next_start_repeats_nothing(
     let sent = load.stop().await;
     bank.assert_clean().await;
     bank.assert_answered_once(&sent).await;
+}
+
+/// Bytes of the write-ahead logs of all stores.
+fn log_bytes(processor: &Processor) -> u64 {
+    let mut bytes = 0;
+    for partition in 0..PARTITIONS {
+        let store = processor.state_dir().join(format!("partition-{partition}"));
+        let files = fs::read_dir(store).unwrap().map(|entry| entry.unwrap());
+        let logs = files.filter(|file| file.file_name().to_string_lossy().ends_with(".log"));
+        bytes += logs.map(|file| file.metadata().unwrap().len()).sum::<u64>();
+    }
+    bytes
 }
 
 /// A caller that waits for an answer does not hold the process.

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::util::Timeout;
 
@@ -113,11 +113,27 @@ impl ClusterError {
 /// Id that the cluster drew when it was formatted; another id means other data under the same address.
 pub async fn cluster_id(target: &Target) -> Result<String, ClusterError> {
     let cluster = Cluster::connect(target)?;
-    let id = cluster.blocking(|admin| Ok(admin.inner().fetch_cluster_id(CALL))).await?;
+    let id = cluster.blocking(|admin| Ok(fetch_cluster_id(admin.inner(), CALL))).await?;
     id.ok_or_else(|| ClusterError::Unreachable {
         bootstrap: target.bootstrap.clone(),
         source: KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut),
     })
+}
+
+/// The cluster id by an existing client; `None`: nobody answered in time. Blocks for up to `limit`.
+///
+/// librdkafka's own call looks for the id and then waits for a change without holding a lock in between: an answer that
+/// comes in that moment is not seen, and the call sleeps for all of its timeout. So it is asked again and again for
+/// short times.
+pub fn fetch_cluster_id<C: ClientContext>(client: &Client<C>, limit: Duration) -> Option<String> {
+    const LOOK: Duration = Duration::from_millis(50);
+    let started = Instant::now();
+    loop {
+        let id = client.fetch_cluster_id(LOOK.min(limit));
+        if id.is_some() || started.elapsed() >= limit {
+            return id;
+        }
+    }
 }
 
 /// One call.

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bank::{TokenSecret, Tokens};
 use kontor_compose::eventually;
@@ -19,7 +18,7 @@ use schemas::records::{self, Outcome, OutcomeState, Uuid};
 use serde::Serialize;
 use state_store::{Budget, Identity, Progress, ScanRange, Store, TableId, rows};
 
-use super::{Bank, DEADLINE, PARTITIONS};
+use super::{Bank, DEADLINE, PARTITIONS, READY};
 
 const ACCOUNT: u8 = 1;
 const USER: u8 = 2;
@@ -139,10 +138,36 @@ impl Bank {
     }
 }
 
+impl Bank {
+    /// The processor left no transaction open: in every topic that it writes the last stable offset is the high watermark
+    /// once the last markers are written, long before the broker would end a transaction by itself.
+    pub async fn assert_no_open_transaction(&self) {
+        let clients = Arc::new((client(self), client_with(self, "read_uncommitted")));
+        let written = self.topology.topics.iter().filter(|topic| topic.base != "commands");
+        let topics: Arc<Vec<_>> = Arc::new(written.map(|topic| (topic.name.clone(), topic.partitions)).collect());
+        let all_stable = || {
+            let (clients, topics) = (Arc::clone(&clients), Arc::clone(&topics));
+            let look = move || {
+                let end = |client: &BaseConsumer, topic: &str, partition| {
+                    client.fetch_watermarks(topic, partition, DEADLINE).unwrap().1
+                };
+                let is_stable = |topic: &str, at| end(&clients.0, topic, at) == end(&clients.1, topic, at);
+                topics.iter().all(|(topic, partitions)| (0..*partitions).all(|at| is_stable(topic, at)))
+            };
+            async { tokio::task::spawn_blocking(look).await.unwrap() }
+        };
+        eventually(READY, "no transaction is open", all_stable).await.unwrap();
+    }
+}
+
 /// A client whose watermarks end at the last stable offset.
 fn client(bank: &Bank) -> BaseConsumer {
+    client_with(bank, "read_committed")
+}
+
+fn client_with(bank: &Bank, isolation: &str) -> BaseConsumer {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bank.space.bootstrap()).set("isolation.level", "read_committed");
+    config.set("bootstrap.servers", bank.space.bootstrap()).set("isolation.level", isolation);
     config.create().unwrap()
 }
 
@@ -153,7 +178,7 @@ fn identity(bank: &Bank) -> Identity {
     let tokens = Tokens::new(secrets, Tokens::COMPANY_DEFAULT).unwrap();
     Identity {
         application: format!("{}kontor", bank.space.prefix),
-        cluster_id: client(bank).client().fetch_cluster_id(Duration::from_secs(10)).unwrap(),
+        cluster_id: schemas::topics::fetch_cluster_id(client(bank).client(), DEADLINE).unwrap(),
         layout: bank.topology.layout,
         shards: bank.topology.shards,
         partition: 0,
