@@ -46,19 +46,19 @@ pub struct RunArgs {
     #[arg(long, env = "KONTOR_OUTCOME_RETENTION_HOURS", default_value_t = 168.0)]
     pub outcome_retention_hours: f64,
     /// Records of one transaction.
-    #[arg(long, env = "KONTOR_TRANSACTION_RECORDS_MAX", default_value_t = 5000)]
+    #[arg(long, env = "KONTOR_TRANSACTION_RECORDS_MAX", default_value_t = 2000)]
     pub transaction_records_max: usize,
     /// Deadline of one commit in milliseconds; afterwards its outcome is read from the log.
     #[arg(long, env = "KONTOR_COMMIT_DEADLINE_MS", default_value_t = 5000)]
     pub commit_deadline_ms: u64,
-    /// Block cache of all stores together, MiB.
+    /// Block cache of all stores together, MiB; write buffers come on top.
     #[arg(long, env = "KONTOR_BLOCK_CACHE_MIB", default_value_t = 32)]
     pub block_cache_mib: usize,
     /// Write buffers of all stores together, MiB.
-    #[arg(long, env = "KONTOR_WRITE_BUFFERS_MIB", default_value_t = 32)]
+    #[arg(long, env = "KONTOR_WRITE_BUFFERS_MIB", default_value_t = 24)]
     pub write_buffers_mib: usize,
     /// Records read ahead by each shard, KiB.
-    #[arg(long, env = "KONTOR_PREFETCH_KIB", default_value_t = 2048)]
+    #[arg(long, env = "KONTOR_PREFETCH_KIB", default_value_t = 256)]
     pub prefetch_kib: usize,
     /// File of further librdkafka settings, `name=value` per line (security and the like).
     #[arg(long, env = "KONTOR_KAFKA_CONFIG_FILE")]

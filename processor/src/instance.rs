@@ -165,7 +165,13 @@ async fn serve<L: Log, A: Application>(
             .serve_with_incoming_shutdown(incoming, ended);
         serving.await.map_err(anyhow::Error::from)
     });
-    let routes = http::routes(views.to_vec(), parts.metrics.clone());
+    let stores = Arc::clone(&parts.stores);
+    let observe = move || {
+        for (part, bytes) in stores.memory_bytes() {
+            metrics::gauge!("kontor_store_memory_bytes", "part" => part).set(bytes as f64);
+        }
+    };
+    let routes = http::routes(views.to_vec(), parts.metrics.clone(), Arc::new(observe));
     let cancelled = services.clone();
     let http = tokio::spawn(async move {
         let serving = warp::serve(routes).incoming(http).graceful(async move { cancelled.cancelled().await });

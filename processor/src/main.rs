@@ -12,6 +12,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+/// A backlog fills and empties megabytes on a thread per shard; the C library's allocator keeps most of that, an arena
+/// for each thread. This one gives it back within seconds (figures: docs/decisions.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 #[command(name = "processor", version, about = "The processor of a bank on Kafka")]
 struct Cli {

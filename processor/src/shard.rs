@@ -27,7 +27,7 @@ use crate::log::{Log, LogConsumer, RecordBatch, TopicPartition};
 use crate::outbox::Outbox;
 use crate::policy::CommitPolicy;
 use crate::probe::{Probe, Step};
-use crate::query::view::{Life, PartitionView};
+use crate::query::view::{Life, News, PartitionView};
 use crate::stage::{Blocked, text_of};
 use crate::task::Task;
 use crate::topology::{Application, Definition};
@@ -39,6 +39,10 @@ pub trait Stores: Send + Sync + 'static {
     fn open(&self, partition: i32) -> Result<Arc<dyn Store>, StoreError>;
     /// Removes it.
     fn wipe(&self, partition: i32) -> Result<(), StoreError>;
+    /// Memory that all stores hold together now, by part, in bytes. For operators.
+    fn memory_bytes(&self) -> Vec<(&'static str, usize)> {
+        Vec::new()
+    }
 }
 
 /// Settings of a shard. Times are deadlines, sizes are bounds.
@@ -80,7 +84,7 @@ impl Default for ShardOptions {
             instance: "processor".to_owned(),
             incarnation: String::new(),
             record_bytes_max: 256 << 10,
-            records_max: 5000,
+            records_max: 2000,
             poll_bytes_max: 4 << 20,
             staged_bytes_max: 16 << 20,
             idle_poll: Duration::from_millis(100),
@@ -324,13 +328,9 @@ impl<L: Log, A: Application> Shard<L, A> {
         let applied = self.apply_committed()?;
         // Rows, positions and sequence are in the store: a crash here loses only answers that nobody got; their
         // callers ask again by id.
-        for (partition, rows) in applied {
-            let view = &self.parts.views[partition as usize];
-            let task = &self.tasks[self.task_index(partition)];
-            let definition = self.parts.application.definition();
-            view.publish(task.committed.commit_sequence, rows, |table| {
-                definition.table(table).is_some_and(|declared| declared.awaited)
-            });
+        for (partition, news) in applied {
+            let commit_sequence = self.tasks[self.task_index(partition)].committed.commit_sequence;
+            self.parts.views[partition as usize].publish(commit_sequence, news);
         }
         self.parts.probe.reached(Step::AfterReply);
         self.policy.committed(self.parts.clock.monotonic(), cost);
@@ -341,7 +341,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         Ok(())
     }
 
-    fn apply_committed(&mut self) -> Result<Vec<(i32, Vec<crate::query::view::RowChange>)>, Interrupt> {
+    fn apply_committed(&mut self) -> Result<Vec<(i32, News)>, Interrupt> {
         let Some(owned) = &self.owned else { return Ok(Vec::new()) };
         let definition = self.parts.application.definition();
         let written_at_ms = self.parts.clock.wall_ms();
@@ -362,10 +362,10 @@ impl<L: Log, A: Application> Shard<L, A> {
                 })
                 .filter_map(|events| Some((definition.topics.name(events.topic).to_owned(), last(events.topic)? + 1)))
                 .collect();
-            let rows = task
+            let news = task
                 .apply(definition, position + 1, event_offset, written_at_ms)
                 .map_err(|error| interrupt_of_store(partition, error))?;
-            applied.push((partition, rows));
+            applied.push((partition, news));
             self.parts.probe.reached(Step::AfterBatch);
         }
         Ok(applied)

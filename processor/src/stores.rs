@@ -38,4 +38,10 @@ impl Stores for DiskStores {
         state_store::wipe(&path)
             .map_err(|error| StoreError::Io { what: format!("removing {}", path.display()), detail: error.to_string() })
     }
+
+    fn memory_bytes(&self) -> Vec<(&'static str, usize)> {
+        let write_buffers = self.budget.write_buffer_bytes();
+        let blocks = self.budget.used_bytes().saturating_sub(write_buffers);
+        vec![("blocks", blocks), ("write_buffers", write_buffers)]
+    }
 }

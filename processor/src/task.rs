@@ -13,7 +13,7 @@ use state_store::{Batch, Overlay, Progress, Store, StoreError, TableId};
 
 use crate::log::TopicId;
 use crate::outbox::Outbox;
-use crate::query::view::{PartitionView, RowChange};
+use crate::query::view::{News, PartitionView};
 use crate::topology::{Application, Definition, FormatError, ProcessError};
 
 /// Key of the Position record in the changelog.
@@ -149,7 +149,7 @@ impl Task {
     }
 
     /// Writes the committed transaction: rows, index rows, event rows and standing in one atomic batch. Afterwards the
-    /// staged state is the committed one. `event_offset`: next offset of each event topic, where this task is the one
+    /// staged state is the committed one. Gives what is to be told of it. `event_offset`: next offset of each event topic, where this task is the one
     /// that advances it.
     pub fn apply(
         &mut self,
@@ -157,7 +157,7 @@ impl Task {
         changelog_offset: i64,
         event_offset: BTreeMap<String, i64>,
         written_at_ms: i64,
-    ) -> Result<Vec<RowChange>, StoreError> {
+    ) -> Result<News, StoreError> {
         self.staged.commit_sequence = self.committed.commit_sequence + 1;
         self.staged.changelog_offset = changelog_offset;
         let mut batch = Batch::default();
@@ -167,21 +167,13 @@ impl Task {
         }
         let progress = self.staged.to_progress(definition, event_offset, written_at_ms);
         self.store.commit(batch, &progress)?;
-        let changes = self.changes();
+        let rows = self.overlay.iter().filter(|(table, _, _)| *table != OWNER_TABLE);
+        let event_rows = self.event_rows.iter().map(|(table, key, row)| (*table, key.as_slice(), Some(row.as_slice())));
+        let awaited = |table| definition.table(table).is_some_and(|declared| declared.awaited);
+        let news = self.view.gather(rows.chain(event_rows), awaited);
         self.committed.clone_from(&self.staged);
         self.discard_staged();
-        Ok(changes)
-    }
-
-    fn changes(&mut self) -> Vec<RowChange> {
-        let mut changes: Vec<RowChange> = self
-            .overlay
-            .iter()
-            .filter(|(table, _, _)| *table != OWNER_TABLE)
-            .map(|(table, key, row)| RowChange { table, key: key.to_vec(), row: row.map(<[u8]>::to_vec) })
-            .collect();
-        changes.extend(self.event_rows.drain(..).map(|(table, key, row)| RowChange { table, key, row: Some(row) }));
-        changes
+        Ok(news)
     }
 }
 

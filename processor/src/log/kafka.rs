@@ -25,6 +25,9 @@ use crate::transaction::TIMEOUT;
 /// Wait for one answer about watermarks.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Records that one consumer may hold in advance: those of two transactions.
+const QUEUED_RECORDS: usize = 4000;
+
 /// Wait for the connection of a client.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -95,8 +98,13 @@ impl Log for KafkaLog {
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.error.backoff.ms", "50")
             .set("queued.max.messages.kbytes", (self.options.prefetch_bytes / 1024).max(1).to_string())
-            // Verified by the store's and the record's own checks; the network's is TCP's.
-            .set("check.crcs", "false");
+            // The bytes above count what a record holds, not the 400 bytes that the client library keeps around each;
+            // and an answer may be as large as the parts of all partitions together, compressed. With the defaults a
+            // backlog of small records filled 16 MB in each shard.
+            .set("queued.min.messages", QUEUED_RECORDS.to_string())
+            .set("max.partition.fetch.bytes", (self.options.prefetch_bytes / 4).max(64 << 10).to_string())
+            // A flipped bit in a broker's file must not become an amount: the checksum is the only one from end to end.
+            .set("check.crcs", "true");
         let consumer: BaseConsumer<DefaultConsumerContext> =
             config.create().map_err(|error| LogError::Refused(format!("client: {error}")))?;
         // All of them now: later the answer would come behind that of a fetch that waits.

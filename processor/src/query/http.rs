@@ -13,10 +13,11 @@ use warp::{Filter, Reply};
 
 use super::view::{Life, PartitionView};
 
-/// Routes `/livez`, `/readyz`, `/metrics`.
+/// Routes `/livez`, `/readyz`, `/metrics`. `observe` sets gauges that somebody has to look at first.
 pub fn routes(
     views: Vec<Arc<PartitionView>>,
     metrics: PrometheusHandle,
+    observe: Arc<dyn Fn() + Send + Sync>,
 ) -> impl Filter<Extract = (impl Reply,), Error = warp::Rejection> + Clone {
     let alive = warp::path!("livez").map(|| warp::reply::json(&json!({ "alive": true })));
     let ready = warp::path!("readyz").map(move || {
@@ -24,8 +25,10 @@ pub fn routes(
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         warp::reply::with_status(warp::reply::json(&body), status)
     });
-    let metrics = warp::path!("metrics")
-        .map(move || warp::reply::with_header(metrics.render(), "content-type", "text/plain; version=0.0.4"));
+    let metrics = warp::path!("metrics").map(move || {
+        observe();
+        warp::reply::with_header(metrics.render(), "content-type", "text/plain; version=0.0.4")
+    });
     warp::get().and(alive.or(ready).or(metrics))
 }
 

@@ -4,14 +4,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use state_store::{Store, StoreError, TableId};
 use tokio::sync::{Notify, broadcast, watch};
 
 /// Commits that a slow watcher may lag behind before it is told to start again.
-const CHANGES_KEPT: usize = 4096;
+const COMMITS_KEPT: usize = 1024;
+/// Bytes of rows of one partition that may wait for slow watchers. Past it they are told to start again from the table,
+/// which costs no memory: a backlog changes more rows in a second than anybody would want to hold.
+const BYTES_KEPT: usize = 1 << 20;
 
 /// Life of a partition as others see it.
 #[derive(Clone)]
@@ -52,13 +55,43 @@ pub struct RowChange {
     pub row: Option<Vec<u8>>,
 }
 
-/// All rows that one commit changed in one partition.
+/// The rows that one commit changed in one partition, of the tables that are watched.
 #[derive(Debug)]
 pub struct Changes {
     /// Number of the commit in this partition.
     pub commit_sequence: u64,
     /// In no particular order across tables.
     pub rows: Vec<RowChange>,
+    /// False: there were more rows than may be kept, look into the table.
+    pub complete: bool,
+    _held: Held,
+}
+
+/// Bytes that count against the bound until the last watcher has seen them.
+#[derive(Debug)]
+struct Held {
+    bytes: usize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Held {
+    fn new(bytes: usize, total: &Arc<AtomicUsize>) -> Held {
+        total.fetch_add(bytes, Ordering::Relaxed);
+        Held { bytes, total: Arc::clone(total) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a commit has to tell to those who listen: gathered while its rows are at hand, told after its batch.
+#[derive(Default)]
+pub struct News {
+    rows: Vec<RowChange>,
+    waiters: Vec<Arc<Notify>>,
 }
 
 /// See the module.
@@ -74,6 +107,9 @@ pub struct PartitionView {
     life: RwLock<Life>,
     committed: watch::Sender<u64>,
     changes: broadcast::Sender<Arc<Changes>>,
+    changes_bytes: Arc<AtomicUsize>,
+    /// Watches by table.
+    watched: Vec<AtomicUsize>,
     waiters: Mutex<HashMap<(TableId, Vec<u8>), Arc<Notify>>>,
     damage: Mutex<Option<String>>,
 }
@@ -88,7 +124,9 @@ impl PartitionView {
             history_remaining: AtomicI64::new(0),
             life: RwLock::new(Life::Starting),
             committed: watch::Sender::new(0),
-            changes: broadcast::Sender::new(CHANGES_KEPT),
+            changes: broadcast::Sender::new(COMMITS_KEPT),
+            changes_bytes: Arc::new(AtomicUsize::new(0)),
+            watched: (0..=usize::from(u8::MAX)).map(|_| AtomicUsize::new(0)).collect(),
             waiters: Mutex::new(HashMap::new()),
             damage: Mutex::new(None),
         }
@@ -120,7 +158,7 @@ impl PartitionView {
                 waiter.notify_waiters();
             }
             // Wakes the watchers too; without receivers it goes nowhere.
-            let _ = self.changes.send(Arc::new(Changes { commit_sequence: 0, rows: Vec::new() }));
+            self.send(0, Vec::new());
         }
     }
 
@@ -129,24 +167,52 @@ impl PartitionView {
         self.committed.subscribe()
     }
 
-    /// Says what a commit changed, after its batch was applied: watchers, waiters, and readers with tokens.
-    pub fn publish(&self, commit_sequence: u64, rows: Vec<RowChange>, awaited: impl Fn(TableId) -> bool) {
-        {
-            let waiters = self.waiters.lock();
-            if !waiters.is_empty() {
-                for change in rows.iter().filter(|change| awaited(change.table)) {
-                    // No allocation for the key is possible with std's map; the map is small.
-                    if let Some(waiter) = waiters.get(&(change.table, change.key.clone())) {
-                        waiter.notify_waiters();
-                    }
-                }
+    /// Gathers what a commit has to tell. Between the batch and [`PartitionView::publish`]: who starts to watch or to
+    /// wait after this call finds the commit in the store.
+    pub fn gather<'r>(
+        &self,
+        rows: impl Iterator<Item = (TableId, &'r [u8], Option<&'r [u8]>)>,
+        awaited: impl Fn(TableId) -> bool,
+    ) -> News {
+        let mut news = News::default();
+        let waiters = self.waiters.lock();
+        for (table, key, row) in rows {
+            if self.watched[usize::from(table.0)].load(Ordering::SeqCst) > 0 {
+                news.rows.push(RowChange { table, key: key.to_vec(), row: row.map(<[u8]>::to_vec) });
+            }
+            // The key is copied for the look-up: std's map knows no borrowed pairs.
+            if !waiters.is_empty()
+                && awaited(table)
+                && let Some(waiter) = waiters.get(&(table, key.to_vec()))
+            {
+                news.waiters.push(Arc::clone(waiter));
             }
         }
-        self.committed.send_replace(commit_sequence);
-        if self.changes.receiver_count() > 0 {
-            // Nobody listening any more is not an error.
-            let _ = self.changes.send(Arc::new(Changes { commit_sequence, rows }));
+        news
+    }
+
+    /// Says what a commit changed, after its batch was applied: watchers, waiters, and readers with tokens.
+    pub fn publish(&self, commit_sequence: u64, news: News) {
+        for waiter in &news.waiters {
+            waiter.notify_waiters();
         }
+        self.committed.send_replace(commit_sequence);
+        self.send(commit_sequence, news.rows);
+    }
+
+    fn send(&self, commit_sequence: u64, mut rows: Vec<RowChange>) {
+        if self.changes.receiver_count() == 0 {
+            return;
+        }
+        let complete = rows.is_empty() || self.changes_bytes.load(Ordering::Relaxed) < BYTES_KEPT;
+        if !complete {
+            rows = Vec::new();
+        }
+        let size =
+            |change: &RowChange| size_of::<RowChange>() + change.key.len() + change.row.as_ref().map_or(0, Vec::len);
+        let held = Held::new(rows.iter().map(size).sum(), &self.changes_bytes);
+        // Nobody listening any more is not an error.
+        let _ = self.changes.send(Arc::new(Changes { commit_sequence, rows, complete, _held: held }));
     }
 
     /// Sets the commit sequence without changes (after a restore).
@@ -154,9 +220,12 @@ impl PartitionView {
         self.committed.send_replace(commit_sequence);
     }
 
-    /// What commits change from now on.
-    pub fn changes(&self) -> broadcast::Receiver<Arc<Changes>> {
-        self.changes.subscribe()
+    /// What commits change in this table from now on.
+    pub fn watch(self: &Arc<Self>, table: TableId) -> Watching {
+        // In this order: a commit that gathers rows of the table finds somebody to send them to.
+        let changes = self.changes.subscribe();
+        self.watched[usize::from(table.0)].fetch_add(1, Ordering::SeqCst);
+        Watching { view: Arc::clone(self), table, changes }
     }
 
     /// Registers interest in a row before it is read, so that no change is missed.
@@ -182,6 +251,20 @@ impl PartitionView {
     }
 }
 
+/// Interest in one table; ends when dropped.
+pub struct Watching {
+    view: Arc<PartitionView>,
+    table: TableId,
+    /// Commits, with the rows of all tables that somebody watches.
+    pub changes: broadcast::Receiver<Arc<Changes>>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.view.watched[usize::from(self.table.0)].fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Interest in one row; ends when dropped.
 pub struct Waiter {
     view: Arc<PartitionView>,
@@ -197,5 +280,67 @@ impl Drop for Waiter {
         if Arc::strong_count(&self.notify) <= 2 {
             waiters.remove(&self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WATCHED: TableId = TableId(1);
+    const OTHER: TableId = TableId(2);
+
+    fn commit(view: &PartitionView, sequence: u64, row: &[u8]) {
+        let rows = [(WATCHED, b"key".as_slice(), Some(row)), (OTHER, b"key".as_slice(), Some(row))];
+        view.publish(sequence, view.gather(rows.into_iter(), |_| true));
+    }
+
+    #[test]
+    fn watchers_are_sent_the_rows_of_watched_tables_only() {
+        let view = Arc::new(PartitionView::new(0, 0));
+        assert!(view.gather([(WATCHED, b"key".as_slice(), None)].into_iter(), |_| true).rows.is_empty());
+        let mut watching = view.watch(WATCHED);
+        commit(&view, 1, b"row");
+        let changes = watching.changes.try_recv().unwrap();
+        assert_eq!((changes.commit_sequence, changes.rows.len(), changes.complete), (1, 1, true));
+        assert_eq!((changes.rows[0].table, changes.rows[0].row.as_deref()), (WATCHED, Some(b"row".as_slice())));
+        drop(watching);
+        let mut other = view.watch(OTHER);
+        commit(&view, 2, b"row");
+        assert_eq!(other.changes.try_recv().unwrap().rows[0].table, OTHER);
+    }
+
+    #[test]
+    fn a_slow_watcher_holds_a_bounded_number_of_bytes_and_is_told() {
+        let view = Arc::new(PartitionView::new(0, 0));
+        let mut watching = view.watch(WATCHED);
+        let row = vec![0; BYTES_KEPT / 2];
+        for sequence in 1..=100 {
+            commit(&view, sequence, &row);
+        }
+        assert!(view.changes_bytes.load(Ordering::Relaxed) <= 2 * BYTES_KEPT);
+        let mut complete = Vec::new();
+        while let Ok(changes) = watching.changes.try_recv() {
+            complete.push(changes.complete);
+        }
+        assert_eq!(complete.len(), 100, "told of every commit");
+        assert_eq!(complete.iter().position(|complete| !complete), Some(2), "{complete:?}");
+        // All was seen: there is room again.
+        assert_eq!(view.changes_bytes.load(Ordering::Relaxed), 0);
+        commit(&view, 101, &row);
+        assert!(watching.changes.try_recv().unwrap().complete);
+    }
+
+    #[test]
+    fn who_waits_for_a_row_is_woken_by_it_alone() {
+        let view = Arc::new(PartitionView::new(0, 0));
+        let waiter = view.wait_for(WATCHED, b"key");
+        let other = view.wait_for(WATCHED, b"another");
+        let gathered = view.gather([(WATCHED, b"key".as_slice(), None)].into_iter(), |_| true);
+        assert_eq!(gathered.waiters.len(), 1);
+        assert!(Arc::ptr_eq(&gathered.waiters[0], &waiter.notify));
+        assert!(view.gather([(WATCHED, b"key".as_slice(), None)].into_iter(), |_| false).waiters.is_empty());
+        drop((waiter, other));
+        assert_eq!(view.waiting(), 0);
     }
 }

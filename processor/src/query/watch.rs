@@ -45,12 +45,12 @@ impl<A: Application> Watch<A> {
     }
 
     async fn follow(&self, responses: &Responses) -> Result<(), Status> {
-        let mut changes = self.view.changes();
+        let mut watching = self.view.watch(self.table);
         let Existing { from, last_key } = self.send_existing(responses).await?;
         let mut last = from;
         loop {
             let commit = tokio::select! {
-                commit = changes.recv() => commit,
+                commit = watching.changes.recv() => commit,
                 () = responses.closed() => return Ok(()),
             };
             if let Life::Stopped(reason) = self.view.life() {
@@ -65,6 +65,9 @@ impl<A: Application> Watch<A> {
                         last + 1,
                         commit.commit_sequence - 1
                     )));
+                }
+                Ok(commit) if !commit.complete => {
+                    return Err(Status::out_of_range("fell behind; resume after the last key"));
                 }
                 Ok(commit) => {
                     last = commit.commit_sequence;

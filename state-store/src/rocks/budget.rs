@@ -1,11 +1,13 @@
 //! Memory that all stores of a process share, and every RocksDB option that matters, by name, with its reason.
 //!
 //! A process runs twelve to a hundred stores in a few dozen megabytes. So there is one block cache and one budget for
-//! write buffers, which is charged to that cache: the cache's size is the size of RocksDB.
+//! write buffers, which is charged to that cache: the cache's size is the size of RocksDB. Write buffers add to it: when
+//! they shared what was meant for blocks, a backlog filled it, and every read of a new key fetched its filter from the
+//! file again (three times the CPU per command).
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Env, LogLevel, Options, WriteBufferManager,
-    WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Env, LogLevel, LruCacheOptions,
+    Options, WriteBufferManager, WriteOptions,
 };
 
 const KIB: usize = 1 << 10;
@@ -22,10 +24,14 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `block_cache_bytes` bounds blocks, indexes, filters and write buffers together; `write_buffer_bytes` is the
-    /// part of it that rows may take before they are flushed.
+    /// `block_cache_bytes` bounds blocks, indexes and filters; `write_buffer_bytes` is what rows may take beside them
+    /// before they are flushed.
     pub fn new(block_cache_bytes: usize, write_buffer_bytes: usize) -> Self {
-        let cache = Cache::new_lru_cache(block_cache_bytes);
+        let mut cache = LruCacheOptions::default();
+        cache.set_capacity(block_cache_bytes + write_buffer_bytes);
+        // By default up to 64 parts: of a small cache each would be smaller than what it has to hold.
+        cache.set_num_shard_bits(3);
+        let cache = Cache::new_lru_cache_opts(&cache);
         Budget {
             // No stall: past the budget stores flush earlier, commits never wait for the flush of another store.
             write_buffers: WriteBufferManager::new_write_buffer_manager_with_cache(
@@ -103,7 +109,12 @@ impl Budget {
         // Indexes and filters live in the cache too, else they grow without bound beside it.
         tables.set_cache_index_and_filter_blocks(true);
         tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        // One percent false positives; a full filter per file.
+        // In pieces, of which a read fetches one: a whole filter of a large file would push out much else.
+        tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        tables.set_partition_filters(true);
+        tables.set_metadata_block_size(4 * KIB);
+        tables.set_pin_top_level_index_and_filter(true);
+        // One percent false positives.
         tables.set_bloom_filter(10.0, false);
         tables.set_whole_key_filtering(true);
         tables.set_optimize_filters_for_memory(true);

@@ -1,14 +1,17 @@
 //! One transactional producer.
+//!
+//! With `statistics.interval.ms` among the client's settings it counts its Produce requests; without, as by default, the
+//! client library gathers nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::util::Timeout;
-use rdkafka::{ClientConfig, ClientContext, Message};
+use rdkafka::{ClientConfig, ClientContext, Message, Statistics};
 
 use crate::fault::{self, Fault};
 use crate::log::{LogProducer, OutRecord, TopicPartition, Topics};
@@ -25,9 +28,21 @@ impl Delivered {
     }
 }
 
-struct DeliveryContext(Arc<Delivered>);
+struct DeliveryContext {
+    delivered: Arc<Delivered>,
+    /// Produce requests of this producer that were counted already.
+    produce_requests: AtomicU64,
+}
 
-impl ClientContext for DeliveryContext {}
+impl ClientContext for DeliveryContext {
+    fn stats(&self, statistics: Statistics) {
+        let of_broker = |broker: &rdkafka::statistics::Broker| broker.req.get("Produce").copied().unwrap_or(0);
+        let sent: i64 = statistics.brokers.values().map(of_broker).sum();
+        let sent = u64::try_from(sent).unwrap_or(0);
+        let counted = self.produce_requests.swap(sent, Ordering::AcqRel);
+        metrics::counter!("kontor_produce_requests_total").increment(sent.saturating_sub(counted));
+    }
+}
 
 impl ProducerContext for DeliveryContext {
     type DeliveryOpaque = usize;
@@ -35,7 +50,7 @@ impl ProducerContext for DeliveryContext {
     fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
         // A failed delivery fails the commit; here only acknowledged offsets count.
         if let Ok(message) = result
-            && let Some(offset) = self.0.offsets.get(slot)
+            && let Some(offset) = self.delivered.offsets.get(slot)
         {
             offset.fetch_max(message.offset(), Ordering::AcqRel);
         }
@@ -55,7 +70,8 @@ impl KafkaProducer {
         let partitions = topics.partitions.max(1) as usize;
         let offsets = (0..topics.len() * partitions).map(|_| AtomicI64::new(-1)).collect();
         let delivered = Arc::new(Delivered { partitions, offsets });
-        let inner = ThreadedProducer::from_config_and_context(config, DeliveryContext(Arc::clone(&delivered)))
+        let context = DeliveryContext { delivered: Arc::clone(&delivered), produce_requests: AtomicU64::new(0) };
+        let inner = ThreadedProducer::from_config_and_context(config, context)
             .map_err(|error| Fault::Discard(error.to_string()))?;
         let producer = KafkaProducer { inner: Some(inner), delivered, topics: topics.clone() };
         // Measured with it: init p50 36 ms and p90 40 ms, without it 44 and 513 ms.
