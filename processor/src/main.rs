@@ -5,7 +5,6 @@ mod bank_app;
 mod config;
 mod dead_letters;
 mod run;
-mod verify;
 
 use std::process::ExitCode;
 

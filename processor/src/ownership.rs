@@ -37,13 +37,8 @@ impl<L: Log, A: Application> Shard<L, A> {
         self.blocked.clear();
         let definition = self.parts.application.definition();
         let transactional_id = format!("{}.{}.{}", definition.application, definition.layout, self.parts.id);
-        let producer = match self.parts.log.producer(&transactional_id, self.parts.options.init_deadline) {
-            Ok(producer) => producer,
-            Err(Fault::Retry(reason)) => return Err(Interrupt::Retake(reason)),
-            Err(fault) => return Err(Interrupt::Retake(format!("init of {transactional_id}: {fault}"))),
-        };
+        let producer = self.initialise(&transactional_id)?;
         let initialised = self.parts.clock.monotonic();
-        self.open_tasks()?;
         let report = self.catch_up()?;
         self.claim_found = self.current_claim()?;
         let restored = self.parts.clock.monotonic();
@@ -66,6 +61,31 @@ impl<L: Log, A: Application> Shard<L, A> {
             "running"
         );
         Ok(())
+    }
+
+    /// Initialises the producer, and meanwhile opens the stores and connects the consumer: each takes about as long as
+    /// the others, and the high watermark is asked for only afterwards.
+    fn initialise(&mut self, transactional_id: &str) -> Result<L::Producer, Interrupt> {
+        let (log, deadline) = (Arc::clone(&self.parts.log), self.parts.options.init_deadline);
+        let init = || log.producer(transactional_id, deadline);
+        let (producer, prepared) = if self.parts.options.one_thread {
+            (init(), self.prepare())
+        } else {
+            std::thread::scope(|scope| {
+                let initialising = scope.spawn(init);
+                let prepared = self.prepare();
+                let panicked = |_| Err(Fault::Discard("panic".to_owned()));
+                (initialising.join().unwrap_or_else(panicked), prepared)
+            })
+        };
+        let producer = producer.map_err(|fault| Interrupt::Retake(format!("init of {transactional_id}: {fault}")))?;
+        prepared?;
+        Ok(producer)
+    }
+
+    fn prepare(&mut self) -> Result<(), Interrupt> {
+        self.open_tasks()?;
+        self.connect_consumer()
     }
 
     /// After a fence: who claims the shard; `Some`: another. Whoever fenced us claims only after a restore, so that claim is
@@ -186,12 +206,17 @@ impl<L: Log, A: Application> Shard<L, A> {
         Ok(())
     }
 
-    fn catch_up(&mut self) -> Result<restore::Report, Interrupt> {
+    fn connect_consumer(&mut self) -> Result<(), Interrupt> {
         if self.consumer.is_none() {
             let name = format!("shard-{}", self.parts.id);
             let consumer = self.parts.log.consumer(&name).map_err(|error| Interrupt::Retake(error.to_string()))?;
             self.consumer = Some(consumer);
         }
+        Ok(())
+    }
+
+    fn catch_up(&mut self) -> Result<restore::Report, Interrupt> {
+        self.connect_consumer()?;
         let Some(consumer) = &mut self.consumer else {
             return Err(Interrupt::Retake("no consumer".to_owned()));
         };

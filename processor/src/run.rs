@@ -10,8 +10,7 @@ use processor::log::kafka::{KafkaLog, KafkaOptions};
 use processor::probe::Probe;
 use processor::shard::{Codecs, Exit, ShardOptions};
 use processor::stores::DiskStores;
-use processor::topology::Application;
-use schemas::topics::Topology;
+use schemas::topics::{self, Target, Topology};
 use schemas::{CacheConfig, SchemaCache};
 use state_store::{Budget, Identity};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,17 +29,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.state_dir)
         .with_context(|| format!("state directory {}", args.state_dir.display()))?;
     let topology = Topology::load(&args.topics)?.with_prefix(&args.prefix);
-    let schemas = resolve_schemas(&args, &topology).await?;
-    crate::verify::topics(&args, &topology).await?;
+    let target = Target::new(args.bootstrap.clone(), args.registry.clone());
+    let verified = async { Ok(topics::verify_topics(&target, &topology).await?) };
+    // Each waits for others; together they take as long as the slowest.
+    let (schemas, (), (log, cluster_id)) =
+        tokio::try_join!(resolve_schemas(&args, &topology), verified, connect(&args, &topology))?;
     let options = BankOptions {
         config: bank::Config { tokens, iban_draws_max: args.iban_draws_max },
         outcome_retention_ms: args.outcome_retention_ms()?,
     };
     let application = bank_app::build(&topology, &schemas, options)?;
-    let log = connect(&args, &application).await?;
-    let cluster_id = log.1;
     let identity = bank_app::identity(&topology, cluster_id, check);
-    let parts = parts(&args, log.0, application, schemas, identity, metrics)?;
+    let parts = parts(&args, log, application, schemas, identity, metrics)?;
     let (grpc, http) = (parts.grpc, parts.http);
     let mut instance = Instance::start(parts).await?;
     tracing::info!(%grpc, %http, partitions = topology.partitions, shards = topology.shards, "started");
@@ -49,6 +49,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     instance.shut_down().await
 }
 
+/// The ids of this build's schemas: from the registry, or while it does not answer from the file of an earlier start. A
+/// schema that is not registered is an error that names the fix.
 async fn resolve_schemas(args: &RunArgs, topology: &Topology) -> anyhow::Result<SchemaCache> {
     let file = Some(args.state_dir.join("schemas.json"));
     let schemas = SchemaCache::start(CacheConfig { registry_url: args.registry.clone(), file })?;
@@ -57,16 +59,16 @@ async fn resolve_schemas(args: &RunArgs, topology: &Topology) -> anyhow::Result<
     Ok(schemas)
 }
 
-async fn connect(args: &RunArgs, application: &Arc<Bank>) -> anyhow::Result<(Arc<KafkaLog>, String)> {
-    let definition = application.definition();
+/// The log and the identity of its cluster.
+async fn connect(args: &RunArgs, topology: &Topology) -> anyhow::Result<(Arc<KafkaLog>, String)> {
     let options = KafkaOptions {
         bootstrap: args.bootstrap.clone(),
-        group: definition.application.clone(),
+        group: bank_app::application_name(topology),
         client_id: args.instance_name(),
         prefetch_bytes: args.prefetch_kib << 10,
         extra: args.kafka_settings()?,
     };
-    let (topics, bootstrap) = (definition.topics.clone(), args.bootstrap.clone());
+    let (topics, bootstrap) = (bank_app::topics(topology)?.0, args.bootstrap.clone());
     tokio::task::spawn_blocking(move || {
         let log = KafkaLog::new(options, topics)?;
         let cluster_id = log

@@ -10,6 +10,8 @@ mod decode;
 mod entries;
 mod facts;
 mod fold;
+#[cfg(test)]
+pub(crate) mod in_memory;
 mod read;
 mod report;
 mod scope;

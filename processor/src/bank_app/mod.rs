@@ -39,6 +39,8 @@ pub const TRANSACTION: TableId = TableId(11);
 /// The bank's topics by role.
 #[derive(Clone, Copy, Debug)]
 pub struct BankTopics {
+    pub changelog: processor::log::TopicId,
+    pub dead_letters: processor::log::TopicId,
     pub commands: processor::log::TopicId,
     pub transfers: processor::log::TopicId,
     pub account_creation_feedback: processor::log::TopicId,
@@ -51,12 +53,13 @@ pub struct BankTopics {
 #[error("topics.yaml declares no topic {0}; the bank needs it")]
 pub struct MissingTopic(&'static str);
 
-/// The shape of the bank on the declared topics.
-pub fn definition(
-    topology: &Topology,
-    schemas: &SchemaCache,
-    encoders: &Encoders,
-) -> Result<(Definition, BankTopics), MissingTopic> {
+/// Names transactions, stores and the consumer group.
+pub fn application_name(topology: &Topology) -> String {
+    format!("{}kontor", topology.prefix)
+}
+
+/// The declared topics that the bank uses.
+pub fn topics(topology: &Topology) -> Result<(Topics, BankTopics), MissingTopic> {
     let mut topics = Topics::new(topology.partitions);
     let mut add =
         |base: &'static str| topology.topic(base).map(|spec| topics.add(&spec.name)).ok_or(MissingTopic(base));
@@ -66,8 +69,19 @@ pub fn definition(
         account_creation_feedback: add("account_creation_feedback")?,
         money_transfer_feedback: add("money_transfer_feedback")?,
         balance_changed: add("balance_changed")?,
+        changelog: add("changelog")?,
+        dead_letters: add("dead_letters")?,
     };
-    let (changelog, dead_letters) = (add("changelog")?, add("dead_letters")?);
+    Ok((topics, roles))
+}
+
+/// The shape of the bank on the declared topics.
+pub fn definition(
+    topology: &Topology,
+    schemas: &SchemaCache,
+    encoders: &Encoders,
+) -> Result<(Definition, BankTopics), MissingTopic> {
+    let (topics, roles) = topics(topology)?;
     let tables = vec![
         Table {
             name: "account",
@@ -92,7 +106,7 @@ pub fn definition(
         },
     ];
     let definition = Definition {
-        application: format!("{}kontor", topology.prefix),
+        application: application_name(topology),
         layout: topology.layout,
         shards: topology.shards,
         topics,
@@ -100,8 +114,8 @@ pub fn definition(
             Input { topic: roles.commands, bad_record: BadRecord::DeadLetter, prune: false },
             Input { topic: roles.transfers, bad_record: BadRecord::Stop, prune: true },
         ],
-        changelog,
-        dead_letters,
+        changelog: roles.changelog,
+        dead_letters: roles.dead_letters,
         tables,
         events: vec![EventTopic {
             topic: roles.balance_changed,
@@ -123,7 +137,7 @@ pub fn history_key(iban: &str, sequence: i64) -> Vec<u8> {
 /// Whose stores they are; the partition is filled in for each. `check`: of the token secret.
 pub fn identity(topology: &Topology, cluster_id: String, check: Vec<u8>) -> Identity {
     Identity {
-        application: format!("{}kontor", topology.prefix),
+        application: application_name(topology),
         cluster_id,
         layout: topology.layout,
         shards: topology.shards,

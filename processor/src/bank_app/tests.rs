@@ -1,3 +1,5 @@
+mod simulation;
+
 use schemas::{fingerprint, records};
 
 use super::codec;

@@ -42,7 +42,7 @@ pub struct KafkaOptions {
     pub client_id: String,
     /// Bytes that one consumer may hold in advance.
     pub prefetch_bytes: usize,
-    /// Further settings of librdkafka, last word: security and the like.
+    /// Further settings of librdkafka: security and the like. Those that the engine depends on it sets itself, after these.
     pub extra: Vec<(String, String)>,
 }
 

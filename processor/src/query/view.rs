@@ -87,6 +87,13 @@ impl Drop for Held {
     }
 }
 
+/// Callers that wait for the same row.
+#[derive(Default)]
+struct Waiters {
+    count: usize,
+    notify: Arc<Notify>,
+}
+
 /// What a commit has to tell to those who listen: gathered while its rows are at hand, told after its batch.
 #[derive(Default)]
 pub struct News {
@@ -110,7 +117,7 @@ pub struct PartitionView {
     changes_bytes: Arc<AtomicUsize>,
     /// Watches by table.
     watched: Vec<AtomicUsize>,
-    waiters: Mutex<HashMap<(TableId, Vec<u8>), Arc<Notify>>>,
+    waiters: Mutex<HashMap<(TableId, Vec<u8>), Waiters>>,
     damage: Mutex<Option<String>>,
 }
 
@@ -154,8 +161,8 @@ impl PartitionView {
         let gone = !matches!(life, Life::Running(_) | Life::Waiting(..));
         *self.life.write() = life;
         if gone {
-            for waiter in self.waiters.lock().values() {
-                waiter.notify_waiters();
+            for waiters in self.waiters.lock().values() {
+                waiters.notify.notify_waiters();
             }
             // Wakes the watchers too; without receivers it goes nowhere.
             self.send(0, Vec::new());
@@ -183,9 +190,9 @@ impl PartitionView {
             // The key is copied for the look-up: std's map knows no borrowed pairs.
             if !waiters.is_empty()
                 && awaited(table)
-                && let Some(waiter) = waiters.get(&(table, key.to_vec()))
+                && let Some(waiting) = waiters.get(&(table, key.to_vec()))
             {
-                news.waiters.push(Arc::clone(waiter));
+                news.waiters.push(Arc::clone(&waiting.notify));
             }
         }
         news
@@ -231,11 +238,13 @@ impl PartitionView {
     /// Registers interest in a row before it is read, so that no change is missed.
     pub fn wait_for(self: &Arc<Self>, table: TableId, key: &[u8]) -> Waiter {
         let key = (table, key.to_vec());
-        let notify = Arc::clone(self.waiters.lock().entry(key.clone()).or_default());
-        Waiter { view: Arc::clone(self), key, notify }
+        let mut waiters = self.waiters.lock();
+        let waiting = waiters.entry(key.clone()).or_default();
+        waiting.count += 1;
+        Waiter { view: Arc::clone(self), key, notify: Arc::clone(&waiting.notify) }
     }
 
-    /// Callers that wait for rows now.
+    /// Rows that callers wait for now.
     pub fn waiting(&self) -> usize {
         self.waiters.lock().len()
     }
@@ -276,8 +285,9 @@ pub struct Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut waiters = self.view.waiters.lock();
-        // Two handles left: the map's and ours.
-        if Arc::strong_count(&self.notify) <= 2 {
+        let Some(waiting) = waiters.get_mut(&self.key) else { return };
+        waiting.count -= 1;
+        if waiting.count == 0 {
             waiters.remove(&self.key);
         }
     }

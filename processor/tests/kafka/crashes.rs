@@ -5,6 +5,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use processor::probe::Step;
 use rand::rngs::StdRng;
@@ -25,6 +26,8 @@ struct Campaign {
     /// What the stores lacked after the last kill.
     lack: Lack,
     lacked: usize,
+    restored_records: u64,
+    restoring: Duration,
 }
 
 impl Campaign {
@@ -36,7 +39,8 @@ impl Campaign {
         let load = Load::start(&bank, &holders, RATE, u64::MAX, seed);
         let state_dir = processor.state_dir();
         let (restarts, inits) = (Times::default(), Times::default());
-        Campaign { bank, load, state_dir, restarts, inits, lack: Lack::default(), lacked: 0 }
+        let (lack, restoring) = (Lack::default(), Duration::ZERO);
+        Campaign { bank, load, state_dir, restarts, inits, lack, lacked: 0, restored_records: 0, restoring }
     }
 
     /// Waits until the processor that was just started is ready, and measures how long it took. False: it died first.
@@ -48,6 +52,10 @@ impl Campaign {
         let running = processor.running();
         running.iter().for_each(|shard| self.inits.add(shard.init));
         let restored: u64 = running.iter().map(|shard| shard.restored_records).sum();
+        // Shards restore beside each other: the slowest decides.
+        let longest = running.iter().map(|shard| shard.restore).max().unwrap_or_default();
+        self.restored_records += restored;
+        self.restoring += longest;
         if self.lack.transaction_records_max > 0 {
             // One transaction of each shard, so of each of its partitions.
             let most = self.lack.transaction_records_max;
@@ -81,9 +89,11 @@ impl Campaign {
         assert_eq!(lack.transactions, 0, "a clean stop leaves nothing to restore");
         stores.assert_history_complete(&self.bank).await;
         println!(
-            "{kills} kills under {} commands, {} of them between commit and batch; {}; {}",
+            "{kills} kills under {} commands, {} of them between commit and batch; {} records restored, {:.0}/s; {}; {}",
             sent.len(),
             self.lacked,
+            self.restored_records,
+            self.restored_records as f64 / self.restoring.as_secs_f64().max(0.001),
             self.restarts.line("ready again after the start"),
             self.inits.line("init of a producer")
         );
@@ -114,10 +124,19 @@ async fn f1_f2_c18_e01_e02_killed_at_every_step_of_the_commit_path() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f1_c18_killed_at_random_moments() {
-    let seed = seed("kills");
+    killed_at_random_moments("kills", 5, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f16_killed_at_random_moments_and_its_state_deleted() {
+    killed_at_random_moments("lost-disks", 2, true).await;
+}
+
+async fn killed_at_random_moments(name: &str, usual: usize, delete: bool) {
+    let seed = seed(name);
     let mut random = StdRng::seed_from_u64(seed);
-    let mut campaign = Campaign::begin("kills", seed).await;
-    let kills = kills_wanted(5);
+    let mut campaign = Campaign::begin(name, seed).await;
+    let kills = kills_wanted(usual);
     for _ in 0..kills {
         let began = Stopwatch::start();
         let mut processor = campaign.bank.launch("p1", |builder| builder);
@@ -126,6 +145,11 @@ async fn f1_c18_killed_at_random_moments() {
         campaign.load.another(random.random_range(1..100)).await;
         processor.kill();
         campaign.inspect().await;
+        if delete {
+            std::fs::remove_dir_all(&campaign.state_dir).unwrap();
+            // All of it is read again, not a transaction at most.
+            campaign.lack = Lack::default();
+        }
     }
     campaign.end(kills).await;
 }

@@ -103,8 +103,11 @@ async fn resolve(
 /// All ids, or every missing one (a line each), or the first thing that was not clear.
 async fn ask_all(client: &RegistryClient, wants: &[Want]) -> Answer<Vec<(Want, u32)>> {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for want in wants {
-        match client.id_of(&want.subject, want.record.schema_json).await {
+    // All at once: a start waits for this.
+    let ask = async |want: &Want| client.id_of(&want.subject, want.record.schema_json).await;
+    let answers = futures_util::future::join_all(wants.iter().map(ask)).await;
+    for (want, answer) in wants.iter().zip(answers) {
+        match answer {
             Answer::Is(id) => found.push((want.clone(), id)),
             Answer::No(why) => missing.push(why),
             Answer::Unclear(why) => return Answer::Unclear(why),

@@ -1,0 +1,56 @@
+//! The audit of a log in memory, for simulations of the bank.
+
+use processor::log::memory::{MemoryLog, StoredRecord};
+use processor::log::{Log, TopicPartition};
+use schemas::{Lookup, SchemaCache};
+
+use super::checks;
+use super::decode::{Raw, decode};
+use super::facts::{At, Fact, Topic};
+use super::fold::Fold;
+use super::scope::Scope;
+
+/// Everything that is wrong with a drained system, a line each. `letters_complete`: as for [`checks::judge`].
+pub(crate) fn breaches(log: &MemoryLog, cache: &SchemaCache) -> Vec<String> {
+    let partitions = log.topics().partitions;
+    let mut fold = Fold::new(partitions);
+    // Positions and dead letters before commands, as the fold wants them.
+    let first = [Topic::Changelog, Topic::DeadLetters];
+    let rest = Topic::ALL.into_iter().filter(|topic| !first.contains(topic));
+    for topic in first.into_iter().chain(rest) {
+        let id = log.topics().find(topic.base()).unwrap();
+        for partition in 0..partitions {
+            for record in log.read_committed(TopicPartition { topic: id, partition }).unwrap() {
+                let at = At { topic, partition, offset: record.offset };
+                fold.apply(at, fact(at, partitions, &record, cache));
+            }
+        }
+    }
+    let mut wrong = checks::pending(&fold);
+    for check in checks::judge(&fold, true, true) {
+        wrong.extend(check.found.first.iter().map(|breach| format!("{}: {breach:?}", check.sentence)));
+    }
+    wrong
+}
+
+fn fact(at: At, partitions: i32, record: &StoredRecord, cache: &SchemaCache) -> Fact {
+    if at.topic == Topic::DeadLetters {
+        return Fact::DeadLetter { source: source_of(record) };
+    }
+    let raw = Raw { topic: at.topic, key: record.key.as_deref(), value: record.value.as_deref() };
+    decode(raw, Scope { partition: at.partition, partitions }, |id| match cache.writer(id) {
+        Lookup::Known(writer) => Ok(writer),
+        other => Err(format!("schema {id}: {other:?}")),
+    })
+}
+
+fn source_of(record: &StoredRecord) -> Option<At> {
+    let text = |name: &str| {
+        let (_, value) = record.headers.iter().find(|(key, _)| key == name)?;
+        std::str::from_utf8(value).ok()
+    };
+    let topic = text("__streams.errors.topic")?;
+    let topic = Topic::ALL.into_iter().find(|known| known.base() == topic)?;
+    let partition = text("__streams.errors.partition")?.parse().ok()?;
+    Some(At { topic, partition, offset: text("__streams.errors.offset")?.parse().ok()? })
+}
