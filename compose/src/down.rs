@@ -115,11 +115,15 @@ mod tests {
     use crate::stackfile::tests::sample;
     use std::process::{Child, Command};
 
-    fn child(dir: &Path, name: &str, script: &str) -> (Child, Process) {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).env(MARK_DIR, dir).env(MARK_NAME, name);
+    fn child(dir: &Path, name: &str) -> (Child, Process) {
+        let mut command = Command::new("sleep");
+        command.arg("600").env(MARK_DIR, dir).env(MARK_NAME, name);
         let child = command.spawn().unwrap();
         let process = Process::of_pid(i32::try_from(child.id()).unwrap()).unwrap();
+        // For a moment after its start a program's environment reads as empty, and the mark is in it.
+        while !children_of(dir).iter().any(|(_, found)| *found == process) {
+            assert!(process.is_alive());
+        }
         (child, process)
     }
 
@@ -127,7 +131,7 @@ mod tests {
     fn children_of_a_killed_supervisor_are_found_with_and_without_the_file() {
         for listed in [true, false] {
             let dir = tempfile::tempdir().unwrap();
-            let (mut kafka, process) = child(dir.path(), "kafka", "exec sleep 600");
+            let (mut kafka, process) = child(dir.path(), "kafka");
             let mut file = sample(dir.path());
             let pids = listed.then_some(process);
             file.kafka.pid = pids.map(|p| p.pid);

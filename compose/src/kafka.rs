@@ -161,8 +161,9 @@ share.coordinator.state.topic.num.partitions=1
 # Topics are declared in topics.yaml, never made by accident.
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
-# After a kill the controller lets the node in again once its old session is over.
-broker.session.timeout.ms=2000
+# After a kill the controller lets the node in again once its old session is over, so not the default of 9 s. But a disk
+# that is busy with a build holds a flush up for two or three seconds, and a node without a session leads nothing.
+broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
 log.index.size.max.bytes=1048576
 log.cleaner.dedupe.buffer.size=16777216

@@ -122,16 +122,21 @@ pub async fn cluster_id(target: &Target) -> Result<String, ClusterError> {
 
 /// The cluster id by an existing client; `None`: nobody answered in time. Blocks for up to `limit`.
 ///
-/// librdkafka's own call looks for the id and then waits for a change without holding a lock in between: an answer that
-/// comes in that moment is not seen, and the call sleeps for all of its timeout. So it is asked again and again for
-/// short times.
+/// librdkafka's own call only waits for the answer that a client gets by itself when it connects. It can miss that
+/// answer (it looks and then waits without holding a lock in between), and the answer can be lost with the bootstrap
+/// connection, which closes once the brokers are known; then nothing asks again for five minutes. So this one asks.
 pub fn fetch_cluster_id<C: ClientContext>(client: &Client<C>, limit: Duration) -> Option<String> {
     const LOOK: Duration = Duration::from_millis(50);
+    const ASK: Duration = Duration::from_secs(1);
     let started = Instant::now();
     loop {
         let id = client.fetch_cluster_id(LOOK.min(limit));
-        if id.is_some() || started.elapsed() >= limit {
+        let left = limit.saturating_sub(started.elapsed());
+        if id.is_some() || left.is_zero() {
             return id;
+        }
+        if let Err(error) = client.fetch_metadata(None, ASK.min(left)) {
+            tracing::warn!(%error, "the broker does not answer yet");
         }
     }
 }

@@ -140,7 +140,10 @@ impl Deadline {
         let mut n = 0;
         loop {
             match attempt().await {
-                Err(error) if error.is_transient() && !self.is_over() => self.pause(n).await,
+                Err(error) if error.is_transient() && !self.is_over() => {
+                    tracing::warn!(%error, "trying again");
+                    self.pause(n).await;
+                }
                 other => return other,
             }
             n += 1;

@@ -24,7 +24,7 @@ use std::time::Duration;
 /// Everything that is waited for has come within this time, or the test fails.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 /// A processor is ready within this time, whatever happened to it before; usual is less than a second.
-pub const READY: Duration = Duration::from_secs(10);
+pub const READY: Duration = Duration::from_secs(30);
 /// Partitions of a test's topics.
 pub const PARTITIONS: i32 = 4;
 /// Shards of a test's processor.
