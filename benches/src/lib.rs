@@ -11,7 +11,6 @@
 pub mod accounts;
 pub mod audit;
 pub mod commands;
-mod commit;
 pub mod control;
 pub mod graphql;
 pub mod kafka;

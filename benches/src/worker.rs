@@ -8,12 +8,12 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use processor::log::kafka::commit_transaction;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-use crate::commit::commit;
 use crate::control::{Parcel, RECORD_BYTES, topic};
 use crate::kafka;
 
@@ -128,7 +128,7 @@ impl Shard {
                 self.step(parcel)?;
             }
             self.write_positions()?;
-            commit(&self.producer, 30_000)?;
+            commit_transaction(self.producer.client(), CALL)?;
             rest_until = Instant::now() + REST;
         }
     }

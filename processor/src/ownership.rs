@@ -83,9 +83,15 @@ impl<L: Log, A: Application> Shard<L, A> {
         Ok(producer)
     }
 
+    /// What [`catch_up`](Self::catch_up) needs: open stores and a consumer.
     fn prepare(&mut self) -> Result<(), Interrupt> {
         self.open_tasks()?;
-        self.connect_consumer()
+        if self.consumer.is_none() {
+            let name = format!("shard-{}", self.parts.id);
+            let consumer = self.parts.log.consumer(&name).map_err(|error| Interrupt::Retake(error.to_string()))?;
+            self.consumer = Some(consumer);
+        }
+        Ok(())
     }
 
     /// After a fence: who claims the shard; `Some`: another. Whoever fenced us claims only after a restore, so that claim is
@@ -109,7 +115,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// Catches up with what is committed and reads who claims the shard. `Some`: another, who came after
     /// us. The claim that we found ourselves is of the past: our first transaction may time out before it replaced it.
     pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
-        self.open_tasks()?;
+        self.prepare()?;
         self.catch_up()?;
         let Some(claim) = self.current_claim()? else { return Ok(None) };
         let options = &self.parts.options;
@@ -206,17 +212,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         Ok(())
     }
 
-    fn connect_consumer(&mut self) -> Result<(), Interrupt> {
-        if self.consumer.is_none() {
-            let name = format!("shard-{}", self.parts.id);
-            let consumer = self.parts.log.consumer(&name).map_err(|error| Interrupt::Retake(error.to_string()))?;
-            self.consumer = Some(consumer);
-        }
-        Ok(())
-    }
-
     fn catch_up(&mut self) -> Result<restore::Report, Interrupt> {
-        self.connect_consumer()?;
         let Some(consumer) = &mut self.consumer else {
             return Err(Interrupt::Retake("no consumer".to_owned()));
         };

@@ -3,10 +3,11 @@
 //! Knows the wire formats and which records each topic may hold; refuses nothing loudly: what cannot be read becomes
 //! a fact of its own, because that is for the invariants to judge.
 
+use processor::dead_letter;
 use schemas::records::{CreditRequested, CreditSettled};
 use schemas::{AvroRecord, Writer};
 
-use super::facts::{Fact, Topic};
+use super::facts::{At, Fact, Topic};
 use super::scope::Scope;
 
 /// What `decode` needs of a record.
@@ -59,6 +60,18 @@ fn read(
         Topic::DeadLetters => None,
     }
     .unwrap_or_else(|| Err(format!("{} does not belong into {}", datum.writer.full_name, raw.topic.base())))
+}
+
+/// Where a dead letter came from. `header` finds the value of a header, `topic_named` a topic by its name in the cluster.
+pub fn source_of<'a>(
+    header: impl Fn(&str) -> Option<&'a [u8]>,
+    topic_named: impl FnOnce(&str) -> Option<Topic>,
+) -> Option<At> {
+    let text = |name: &str| std::str::from_utf8(header(name)?).ok();
+    let topic = topic_named(text(dead_letter::TOPIC)?)?;
+    let partition = text(dead_letter::PARTITION)?.parse().ok()?;
+    let offset = text(dead_letter::OFFSET)?.parse().ok()?;
+    Some(At { topic, partition, offset })
 }
 
 #[derive(Clone, Copy)]

@@ -5,12 +5,12 @@ use processor::log::{Log, TopicPartition};
 use schemas::{Lookup, SchemaCache};
 
 use super::checks;
-use super::decode::{Raw, decode};
+use super::decode::{Raw, decode, source_of};
 use super::facts::{At, Fact, Topic};
 use super::fold::Fold;
 use super::scope::Scope;
 
-/// Everything that is wrong with a drained system, a line each. `letters_complete`: as for [`checks::judge`].
+/// Everything that is wrong with a drained system, a line each.
 pub(crate) fn breaches(log: &MemoryLog, cache: &SchemaCache) -> Vec<String> {
     let partitions = log.topics().partitions;
     let mut fold = Fold::new(partitions);
@@ -35,22 +35,13 @@ pub(crate) fn breaches(log: &MemoryLog, cache: &SchemaCache) -> Vec<String> {
 
 fn fact(at: At, partitions: i32, record: &StoredRecord, cache: &SchemaCache) -> Fact {
     if at.topic == Topic::DeadLetters {
-        return Fact::DeadLetter { source: source_of(record) };
+        let header = |name: &str| Some(record.headers.iter().find(|(key, _)| key == name)?.1.as_slice());
+        let topic_named = |name: &str| Topic::ALL.into_iter().find(|topic| topic.base() == name);
+        return Fact::DeadLetter { source: source_of(header, topic_named) };
     }
     let raw = Raw { topic: at.topic, key: record.key.as_deref(), value: record.value.as_deref() };
     decode(raw, Scope { partition: at.partition, partitions }, |id| match cache.writer(id) {
         Lookup::Known(writer) => Ok(writer),
         other => Err(format!("schema {id}: {other:?}")),
     })
-}
-
-fn source_of(record: &StoredRecord) -> Option<At> {
-    let text = |name: &str| {
-        let (_, value) = record.headers.iter().find(|(key, _)| key == name)?;
-        std::str::from_utf8(value).ok()
-    };
-    let topic = text("__streams.errors.topic")?;
-    let topic = Topic::ALL.into_iter().find(|known| known.base() == topic)?;
-    let partition = text("__streams.errors.partition")?.parse().ok()?;
-    Some(At { topic, partition, offset: text("__streams.errors.offset")?.parse().ok()? })
 }

@@ -15,7 +15,7 @@ use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 use schemas::topics::Topology;
 use schemas::{Lookup, SchemaCache, Writer};
 
-use super::decode::{Raw, decode};
+use super::decode::{Raw, decode, source_of};
 use super::facts::{At, Fact, Topic};
 use super::fold::Fold;
 use super::scope::Scope;
@@ -306,24 +306,12 @@ impl Reader<'_> {
     fn fact(&self, message: &BorrowedMessage<'_>) -> (At, Fact) {
         let at = At { topic: self.topic, partition: message.partition(), offset: message.offset() };
         if self.topic == Topic::DeadLetters {
-            return (at, Fact::DeadLetter { source: self.source_of(message) });
+            let header = |name: &str| message.headers()?.iter().find(|header| header.key == name)?.value;
+            return (at, Fact::DeadLetter { source: source_of(header, |name| self.source.topic_named(name)) });
         }
         let raw = Raw { topic: self.topic, key: message.key(), value: message.payload() };
         let scope = Scope { partition: at.partition, partitions: self.source.partitions() };
         (at, decode(raw, scope, |id| self.source.writer(id)))
-    }
-
-    /// Where a dead letter came from, by its headers.
-    fn source_of(&self, message: &BorrowedMessage<'_>) -> Option<At> {
-        let headers = message.headers()?;
-        let text = |name: &str| {
-            let header = headers.iter().find(|header| header.key == name)?;
-            std::str::from_utf8(header.value?).ok()
-        };
-        let topic = self.source.topic_named(text("__streams.errors.topic")?)?;
-        let partition = text("__streams.errors.partition")?.parse().ok()?;
-        let offset = text("__streams.errors.offset")?.parse().ok()?;
-        Some(At { topic, partition, offset })
     }
 }
 

@@ -15,6 +15,7 @@ use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
+pub use commit::commit_transaction;
 pub use consumer::KafkaConsumer;
 pub use producer::KafkaProducer;
 

@@ -1,4 +1,4 @@
-//! The only `unsafe` of the engine: librdkafka's own commit.
+//! The only `unsafe`: librdkafka's own commit, for the engine and for the control loop of the benches.
 //!
 //! The safe wrapper (rdkafka 0.39) flushes first and there always waits 100 ms while anything is outstanding; measured,
 //! a commit takes 101 ms through it and 3 ms through this call, which flushes by itself.
@@ -18,7 +18,7 @@ use crate::fault::{self, Fault};
 /// Flushes and commits the open transaction of this client; blocks up to `deadline`.
 ///
 /// The events of the client must be served by another thread meanwhile (a threaded producer does).
-pub(super) fn commit_transaction<C: ClientContext>(client: &Client<C>, deadline: Duration) -> Result<(), Fault> {
+pub fn commit_transaction<C: ClientContext>(client: &Client<C>, deadline: Duration) -> Result<(), Fault> {
     let timeout_ms = i32::try_from(deadline.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the client pointer belongs to `client` and stays valid while it is borrowed; librdkafka allows the call
     // from any thread. A returned error is ours: it is read while it lives (its string is NUL-terminated and owned by
