@@ -5,7 +5,8 @@
 //! that the standing is a transaction's edge. Never "last record + 1" (markers and aborted records take offsets), never
 //! the last stable offset (an open transaction would hide records below the watermark).
 //!
-//! Odd cases: a store ahead of the log or older than its beginning is not this log's: wiped once, restored whole.
+//! Odd cases: a store ahead of the log, older than its beginning or older than it keeps tombstones: wiped once, restored
+//! whole.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -124,8 +125,23 @@ fn target_of<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) 
         task.staged.changelog_offset = log.low;
     } else if stands < log.low {
         return Err(foreign(format!("the store stands at {stands}, the changelog begins at {}", log.low)));
+    } else if stands > 0 && stands < log.high && may_have_missed_tombstones(parts, task)? {
+        return Err(foreign("the store is older than the changelog keeps tombstones".to_owned()));
     }
     Ok((task.committed.changelog_offset < log.high).then_some(Target { at, high: log.high }))
+}
+
+/// Whether a tombstone behind the standing of the store may have been compacted away by now: the row that it removed
+/// would live again. Wall time, less a tenth because clocks differ: the compaction goes by the broker's. A clock that
+/// jumps ahead costs a restore, nothing else.
+fn may_have_missed_tombstones<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    task: &Task,
+) -> Result<bool, Interrupt> {
+    let retention_ms = parts.application.definition().tombstone_retention.as_millis() as i64;
+    let written_at_ms = task.store.progress().map_err(|error| interrupt_of_store(task.partition, error))?.written_at_ms;
+    let age_ms = parts.clock.wall_ms().saturating_sub(written_at_ms);
+    Ok(age_ms > retention_ms - retention_ms / 10)
 }
 
 fn apply_record<L: Log, A: Application>(

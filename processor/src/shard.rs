@@ -11,157 +11,32 @@
 //! The thread is synchronous and knows no tokio. It decides nothing about records (that is the application), knows no
 //! bytes of the store (state-store) and no error codes (fault.rs).
 
+mod interrupt;
+mod parts;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use schemas::{Encoder, SchemaCache, records};
-use state_store::{Store, StoreError};
+use schemas::records;
 
-use crate::clock::SharedClock;
-use crate::fault::{Fault, LogError};
+use crate::fault::LogError;
 use crate::history::HistoryLoader;
 use crate::log::{Log, LogConsumer, RecordBatch, TopicPartition};
 use crate::outbox::Outbox;
 use crate::policy::CommitPolicy;
-use crate::probe::{Probe, Step};
-use crate::query::view::{Life, News, PartitionView};
+use crate::probe::Step;
+use crate::query::view::{Life, News};
 use crate::stage::{Blocked, text_of};
 use crate::task::Task;
 use crate::topology::{Application, Definition};
 use crate::transaction::Transaction;
 
-/// Opens the stores of an instance.
-pub trait Stores: Send + Sync + 'static {
-    /// The store of a partition, new or as it was left.
-    fn open(&self, partition: i32) -> Result<Arc<dyn Store>, StoreError>;
-    /// Removes it.
-    fn wipe(&self, partition: i32) -> Result<(), StoreError>;
-    /// Memory that all stores hold together now, by part, in bytes. For operators.
-    fn memory_bytes(&self) -> Vec<(&'static str, usize)> {
-        Vec::new()
-    }
-}
-
-/// Settings of a shard. Times are deadlines, sizes are bounds.
-#[derive(Clone, Debug)]
-pub struct ShardOptions {
-    /// Name of the instance, in the claim.
-    pub instance: String,
-    /// This life of the instance, in the claim.
-    pub incarnation: String,
-    /// Key and value of a client's record. A larger one becomes a dead letter: what it turns into might be more than the
-    /// producer may send, and then no transaction with it would ever commit.
-    pub record_bytes_max: usize,
-    /// Records of one transaction.
-    pub records_max: usize,
-    /// Bytes polled for one transaction.
-    pub poll_bytes_max: usize,
-    /// Bytes of staged rows and records that end a transaction early.
-    pub staged_bytes_max: usize,
-    /// Wait for a first record; also how late a shutdown is seen.
-    pub idle_poll: Duration,
-    /// Of one commit; afterwards the producer is discarded.
-    pub commit_deadline: Duration,
-    /// Of the initialisation of a producer.
-    pub init_deadline: Duration,
-    /// Between two attempts after a fault of the broker.
-    pub retry_pause: Duration,
-    /// Wait for the claim of whoever fenced us: it comes after their restore. If there is none by then, they are gone.
-    pub claim_patience: Duration,
-    /// Between two mirrors of the positions to the consumer group.
-    pub mirror_interval: Duration,
-    /// Event topics are read back between two steps instead of by a thread of their own. For simulations: one thread
-    /// gives the same run again.
-    pub one_thread: bool,
-}
-
-impl Default for ShardOptions {
-    fn default() -> ShardOptions {
-        ShardOptions {
-            instance: "processor".to_owned(),
-            incarnation: String::new(),
-            record_bytes_max: 256 << 10,
-            records_max: 2000,
-            poll_bytes_max: 4 << 20,
-            staged_bytes_max: 16 << 20,
-            idle_poll: Duration::from_millis(100),
-            commit_deadline: Duration::from_secs(5),
-            init_deadline: Duration::from_secs(30),
-            retry_pause: Duration::from_millis(250),
-            claim_patience: Duration::from_secs(10),
-            mirror_interval: Duration::from_secs(5),
-            one_thread: false,
-        }
-    }
-}
-
-/// Encoders of the engine's own records, and the schemas of everybody's.
-pub struct Codecs {
-    /// Of Position records.
-    pub position: Encoder<records::Position>,
-    /// Of ownership claims.
-    pub owner: Encoder<records::Owner>,
-    /// Writer schemas by id.
-    pub schemas: SchemaCache,
-}
-
-/// Everything a shard needs from its instance.
-pub struct ShardParts<L, A> {
-    /// Number of the shard.
-    pub id: i32,
-    /// The log.
-    pub log: Arc<L>,
-    /// The logic.
-    pub application: Arc<A>,
-    /// Settings.
-    pub options: ShardOptions,
-    /// Encoders and schemas.
-    pub codecs: Arc<Codecs>,
-    /// Time.
-    pub clock: SharedClock,
-    /// Stores.
-    pub stores: Arc<dyn Stores>,
-    /// What queries see, by partition of the whole topology.
-    pub views: Vec<Arc<PartitionView>>,
-    /// Steps of the commit path are told to it.
-    pub probe: Probe,
-    /// Set to end the shard.
-    pub stop: Arc<AtomicBool>,
-}
-
-/// Why a shard cannot simply go on.
-#[derive(Debug)]
-pub enum Interrupt {
-    /// It was asked to end.
-    Shutdown,
-    /// Another producer has initialised its transactional id.
-    Fenced(String),
-    /// Unknown outcome or broken client: initialise again.
-    Retake(String),
-    /// A store cannot be trusted: wipe it, restore it.
-    Corrupt {
-        /// Whose.
-        partition: i32,
-        /// What was seen.
-        reason: String,
-    },
-    /// Going on would lose or make data.
-    Stop(String),
-}
-
-/// How a shard ended.
-#[derive(Debug)]
-pub enum Exit {
-    /// It was asked to.
-    Shutdown,
-    /// Another instance owns it.
-    NotOwner(String),
-    /// It cannot go on without an operator.
-    Stopped(String),
-}
+pub use interrupt::{Exit, Interrupt};
+pub(crate) use interrupt::{interrupt_of, interrupt_of_store};
+pub use parts::{Codecs, ShardOptions, ShardParts, Stores};
 
 /// What a shard holds only while it owns its partitions.
 pub(crate) struct Owned<L: Log> {
@@ -494,21 +369,5 @@ impl<L: Log, A: Application> Shard<L, A> {
                 tracing::warn!(partition = task.partition, %error, "store was not flushed; the changelog has what is missing");
             }
         }
-    }
-}
-
-pub(crate) fn interrupt_of(fault: Fault) -> Interrupt {
-    match fault {
-        Fault::Fenced(reason) => Interrupt::Fenced(reason),
-        // After a certain abort the same producer could go on; taking the one way that is always right keeps the
-        // number of states small, and aborts are rare.
-        Fault::Abort(reason) | Fault::Retry(reason) | Fault::Discard(reason) => Interrupt::Retake(reason),
-    }
-}
-
-pub(crate) fn interrupt_of_store(partition: i32, error: StoreError) -> Interrupt {
-    match error {
-        StoreError::Corrupt { .. } => Interrupt::Corrupt { partition, reason: error.to_string() },
-        error => Interrupt::Retake(format!("store of partition {partition}: {error}")),
     }
 }

@@ -4,6 +4,8 @@
 //! hand ([`crate::context::TaskContext`]); it must give the same result for the same state and record, so it takes
 //! times and identifiers from the record, never from the machine.
 
+use std::time::Duration;
+
 use state_store::{StoreError, TableId};
 
 use crate::context::TaskContext;
@@ -23,6 +25,9 @@ pub struct Definition {
     pub inputs: Vec<Input>,
     /// The one changelog of all tables.
     pub changelog: TopicId,
+    /// How long the changelog keeps a tombstone (`delete.retention.ms`). A store that was away for longer may have
+    /// missed one.
+    pub tombstone_retention: Duration,
     /// Where records go that cannot be processed.
     pub dead_letters: TopicId,
     /// Tables backed by the changelog.

@@ -12,6 +12,7 @@ mod present;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use processor::formats::AvroRows;
 use processor::log::Topics;
@@ -115,6 +116,7 @@ pub fn definition(
             Input { topic: roles.transfers, bad_record: BadRecord::Stop, prune: true },
         ],
         changelog: roles.changelog,
+        tombstone_retention: tombstone_retention(topology),
         dead_letters: roles.dead_letters,
         tables,
         events: vec![EventTopic {
@@ -123,6 +125,12 @@ pub fn definition(
         }],
     };
     Ok((definition, roles))
+}
+
+/// As declared; a topic without the setting has Kafka's default of a day.
+fn tombstone_retention(topology: &Topology) -> Duration {
+    let declared = topology.topic("changelog").and_then(|topic| topic.config.get("delete.retention.ms"));
+    Duration::from_millis(declared.and_then(|text| text.parse().ok()).unwrap_or(86_400_000))
 }
 
 /// Key of a row of [`HISTORY`]: changes of one account lie together, in order.

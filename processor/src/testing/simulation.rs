@@ -183,7 +183,7 @@ impl<A: Application> Simulation<A> {
     }
 
     /// Every shard on one instance, from what its disk holds; then the stores must equal the topics.
-    fn restore_all(&mut self, instance: usize) -> Result<(), Breach> {
+    pub fn restore_all(&mut self, instance: usize) -> Result<(), Breach> {
         self.note(format!("restore on instance {instance}"));
         self.workers.clear();
         for shard in 0..self.application().definition().shards {
@@ -202,7 +202,8 @@ impl<A: Application> Simulation<A> {
         }
     }
 
-    fn compact_all(&mut self) -> Result<(), Breach> {
+    /// Every changelog is compacted, tombstones included: as long after they were written.
+    pub fn compact_all(&mut self) -> Result<(), Breach> {
         let definition = self.application().definition();
         let (topic, partitions) = (definition.changelog, definition.topics.partitions);
         self.compacted = true;

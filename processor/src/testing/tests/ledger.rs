@@ -6,6 +6,7 @@
 //! when the command comes again), one move per changed account, in a topic that is the changelog of its own table.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use state_store::TableId;
@@ -16,6 +17,8 @@ use crate::topology::{
     Answer, Application, BadRecord, Definition, EventTopic, FormatError, Input, ProcessError, RowFormat, RowSink, Table,
 };
 
+/// How long the changelog keeps tombstones: far longer than any simulation lasts.
+pub const TOMBSTONE_RETENTION: Duration = Duration::from_secs(86_400);
 pub const ACCOUNTS: TableId = TableId(1);
 pub const OUTCOMES: TableId = TableId(2);
 pub const BY_TIME: TableId = TableId(3);
@@ -66,8 +69,18 @@ impl Ledger {
         ];
         let events = vec![EventTopic { topic: moves, tables: vec![("move", MOVES)] }];
         let application = "ledger".to_owned();
-        let definition =
-            Definition { application, layout: 1, shards, topics, inputs, changelog, dead_letters, tables, events };
+        let definition = Definition {
+            application,
+            layout: 1,
+            shards,
+            topics,
+            inputs,
+            changelog,
+            tombstone_retention: TOMBSTONE_RETENTION,
+            dead_letters,
+            tables,
+            events,
+        };
         Ledger { definition, commands, transfers, results, moves, waited: Mutex::default() }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::harness::{Run, run};
+use super::ledger::{OUTCOMES, TOMBSTONE_RETENTION};
 use crate::log::memory::Rates;
 use crate::probe::Step;
 use crate::testing::{Conditions, for_each_seed};
@@ -55,4 +56,20 @@ fn workers_die_at_every_step_of_the_commit_path() {
     for step in ["after init", "after send", "before commit", "after commit", "before batch", "after batch"] {
         assert!(seen.contains(step), "nobody died at {step}");
     }
+}
+
+#[test]
+fn f20_a_store_that_missed_tombstones_is_restored_from_nothing() {
+    let two = Conditions { instances: 2, ..Conditions::CALM };
+    let mut run = run(1, two).unwrap();
+    run.simulation.restore_all(0).unwrap();
+    assert!(!run.simulation.rows(OUTCOMES).unwrap().is_empty());
+    // While instance 0 is away all of its outcomes leave, and later their tombstones too.
+    run.simulation.restore_all(1).unwrap();
+    run.expire_outcomes().unwrap();
+    run.simulation.compact_all().unwrap();
+    run.simulation.clock().advance(TOMBSTONE_RETENTION);
+    // The stores are compared with the topics here: an outcome that lives again is a breach.
+    run.simulation.restore_all(0).unwrap();
+    assert!(run.simulation.rows(OUTCOMES).unwrap().is_empty());
 }
