@@ -56,6 +56,36 @@ pub enum OutcomeKind {
     Transfer,
 }
 
+/// What an instance does for a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ShardRole {
+    /// Owns it: its commands run here.
+    Active,
+    /// Follows its changelog.
+    Standby,
+    /// Told to own it, and not there yet.
+    Restoring,
+}
+
+/// One shard of a [`Member`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the schema file documents each field")]
+pub struct MemberShard {
+    pub shard: i32,
+    pub role: ShardRole,
+    pub lag: i64,
+}
+
+/// One shard of an [`Assignment`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the schema file documents each field")]
+pub struct ShardOwners {
+    pub active: String,
+    pub standbys: Vec<String>,
+    pub warming: String,
+}
+
 avro_records! {
     /// Command: open an account.
     #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -215,5 +245,27 @@ avro_records! {
         pub epoch: i64,
         pub layout: i32,
         pub shards: i32,
+    }
+
+    /// Control: an instance and its shards.
+    #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+    pub struct Member {
+        pub instance: String,
+        pub incarnation: String,
+        pub endpoint: String,
+        pub rack: String,
+        pub beat: i64,
+        pub grace_beats: i32,
+        pub shards: Vec<MemberShard>,
+    }
+
+    /// Control: who owns which shard.
+    #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+    pub struct Assignment {
+        pub epoch: i64,
+        pub layout: i32,
+        pub leader: String,
+        pub leader_incarnation: String,
+        pub shards: Vec<ShardOwners>,
     }
 }

@@ -34,7 +34,7 @@ async fn apply_makes_the_cluster_as_declared_and_then_does_nothing() {
     in_own_prefix("apply", async |target, topology| {
         let planned = plan(&target, &topology, false).await.unwrap();
         assert!(!planned.is_empty());
-        assert_eq!(mismatches(verify(&target, &topology).await).len(), 8 + 14);
+        assert_eq!(mismatches(verify(&target, &topology).await).len(), 8 + 16);
         assert_eq!(mismatches(verify_topics(&target, &topology).await).len(), 8);
 
         assert_eq!(applied(&target, &topology).await, planned.actions);
@@ -176,7 +176,7 @@ async fn the_cache_resolves_reads_and_survives_the_registry() {
         let (file, other_file) = (dir.path().join("a.json"), dir.path().join("b.json"));
         let cache = start(&target.registry, &file);
         let ResolveError::Missing(missing) = cache.resolve(&topology).unwrap_err() else { panic!("must be missing") };
-        assert_eq!(missing.len(), 14, "{missing:?}");
+        assert_eq!(missing.len(), 16, "{missing:?}");
 
         applied(&target, &topology).await;
         cache.resolve(&topology).unwrap();
@@ -248,13 +248,13 @@ async fn the_command_line_keeps_its_exit_codes_and_streams() {
         let prefix = topology.prefix.clone();
         let json = |output: &Output| serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
         let (code, output) = run(&target, &["plan", "--prefix", &prefix, "--json"]);
-        assert_eq!((code, json(&output)["actions"].as_array().unwrap().len()), (2, 36));
+        assert_eq!((code, json(&output)["actions"].as_array().unwrap().len()), (2, 40));
         let (code, output) = run(&target, &["verify", "--prefix", &prefix, "--json"]);
-        assert_eq!((code, json(&output).as_array().unwrap().len()), (2, 22));
+        assert_eq!((code, json(&output).as_array().unwrap().len()), (2, 24));
         assert!(String::from_utf8_lossy(&output.stderr).contains("run `topics apply`"));
 
         let (code, output) = run(&target, &["apply", "--prefix", &prefix, "--json"]);
-        assert_eq!((code, json(&output)["actions"].as_array().unwrap().len()), (0, 36));
+        assert_eq!((code, json(&output)["actions"].as_array().unwrap().len()), (0, 40));
         let progress = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(progress.contains(&format!("create topic {prefix}commands: partitions=12")), "{progress}");
         let (code, output) = run(&target, &["plan", "--prefix", &prefix]);

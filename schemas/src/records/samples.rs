@@ -131,3 +131,35 @@ pub(crate) fn position() -> Position {
 pub(crate) fn owner() -> Owner {
     Owner { instance: text("p1"), incarnation: text("x"), epoch: 2, layout: 1, shards: 6 }
 }
+
+pub(crate) fn member() -> Member {
+    let shard = |shard, role, lag| MemberShard { shard, role, lag };
+    Member {
+        instance: text("processor-0"),
+        incarnation: text("5c1f"),
+        endpoint: text("http://127.0.0.1:8190"),
+        rack: text("a"),
+        beat: 1 << 40,
+        grace_beats: 40,
+        shards: vec![
+            shard(0, ShardRole::Active, 0),
+            shard(4, ShardRole::Standby, 17),
+            shard(5, ShardRole::Restoring, -1),
+        ],
+    }
+}
+
+pub(crate) fn assignment() -> Assignment {
+    let owners = |active: &str, standbys: &[&str], warming: &str| ShardOwners {
+        active: text(active),
+        standbys: standbys.iter().copied().map(text).collect(),
+        warming: text(warming),
+    };
+    Assignment {
+        epoch: 9,
+        layout: 2,
+        leader: text("processor-1"),
+        leader_incarnation: text("77aa"),
+        shards: vec![owners("processor-0", &["processor-1", "processor-2"], ""), owners("", &[], "processor-2")],
+    }
+}

@@ -72,6 +72,10 @@ fn every_record_survives_avro_and_local_rows() {
     survives(&position());
     survives(&Position::default());
     survives(&owner());
+    survives(&member());
+    survives(&Member { rack: String::new(), shards: Vec::new(), ..member() });
+    survives(&assignment());
+    survives(&Assignment::default());
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn our_own_declaration_says_what_the_system_needs() {
     assert!(changelog.internal && changelog.keep && !topology.topic("control").unwrap().keep);
     assert_eq!(topology.topic("nothing"), None);
     let subjects: Vec<String> = topology.subjects().map(|(_, _, subject)| subject).collect();
-    assert_eq!(subjects.len(), 14);
+    assert_eq!(subjects.len(), 16);
     assert_eq!(subjects[0], "commands-nl.openweb.data.ConfirmAccountCreation");
 }
 
