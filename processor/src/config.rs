@@ -36,9 +36,24 @@ pub struct RunArgs {
     /// Token of the company account, 20 digits.
     #[arg(long, env = "KONTOR_COMPANY_TOKEN", default_value = Tokens::COMPANY_DEFAULT, hide_env_values = true)]
     pub company_token: String,
-    /// Name of this instance in ownership claims; the default is taken from the listen address.
+    /// Name of this instance, stable over restarts and unlike every other's; the default is taken from the address.
     #[arg(long, env = "KONTOR_INSTANCE", default_value = "")]
     pub instance: String,
+    /// Address at which others reach the query service, http://host:port; the default is the listen address.
+    #[arg(long, env = "KONTOR_ADVERTISE", default_value = "")]
+    pub advertise: String,
+    /// Failure domain of this instance: standbys are placed in other ones where there are any.
+    #[arg(long, env = "KONTOR_RACK", default_value = "")]
+    pub rack: String,
+    /// Standbys of each shard, as far as there are instances for them. The leader's setting counts.
+    #[arg(long, env = "KONTOR_STANDBYS", default_value_t = 1)]
+    pub standbys: usize,
+    /// Seconds for which this instance keeps its shards when it is stopped (a restart); 0: it gives them away at once.
+    #[arg(long, env = "KONTOR_GRACE_SECONDS", default_value_t = 0)]
+    pub grace_seconds: u16,
+    /// Own every shard and ask nobody: no membership, no standbys. Never beside other instances.
+    #[arg(long, env = "KONTOR_ALONE", default_value_t = false, action = clap::ArgAction::Set, default_missing_value = "true", num_args = 0..=1)]
+    pub alone: bool,
     /// Ibans that an account creation tries; 0 makes every one fail (for tests).
     #[arg(long, env = "KONTOR_IBAN_DRAWS_MAX", default_value_t = IBAN_DRAWS_MAX)]
     pub iban_draws_max: u32,
@@ -76,9 +91,33 @@ impl RunArgs {
         self.kafka_config_file.as_deref().map_or(Ok(Vec::new()), read_settings)
     }
 
-    /// Name of the instance.
+    /// Name of the instance; by default from where others reach it, which no two instances share.
     pub fn instance_name(&self) -> String {
-        if self.instance.is_empty() { format!("processor-{}", self.grpc_listen) } else { self.instance.clone() }
+        let reached = || self.advertise.rsplit('/').next().filter(|host| !host.is_empty()).map(str::to_owned);
+        if self.instance.is_empty() {
+            format!("processor-{}", reached().unwrap_or_else(|| self.grpc_listen.to_string()))
+        } else {
+            self.instance.clone()
+        }
+    }
+
+    /// Where others reach the query service.
+    pub fn endpoint(&self) -> anyhow::Result<String> {
+        if !self.advertise.is_empty() {
+            let given = &self.advertise;
+            anyhow::ensure!(
+                given.starts_with("http://") || given.starts_with("https://"),
+                "--advertise {given}: give http://host:port"
+            );
+            return Ok(given.clone());
+        }
+        let listen = self.grpc_listen;
+        let reachable = !listen.ip().is_unspecified() && listen.port() != 0;
+        anyhow::ensure!(
+            reachable,
+            "nobody can reach {listen}: say with --advertise (KONTOR_ADVERTISE) where others reach it"
+        );
+        Ok(format!("http://{listen}"))
     }
 
     /// Retention of final outcomes in milliseconds.

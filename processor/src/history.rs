@@ -26,7 +26,7 @@ const POLL_BYTES: usize = 8 << 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// One event topic of one partition, as far as it is missing.
-struct Part {
+pub(crate) struct Part {
     at: TopicPartition,
     next: i64,
     high: i64,
@@ -92,6 +92,34 @@ impl<L: Log> Drop for HistoryLoader<L> {
             let _ = thread.join();
         }
     }
+}
+
+impl Part {
+    /// Where it is to be read from.
+    pub fn start(&self) -> (TopicPartition, i64) {
+        (self.at, self.next)
+    }
+}
+
+/// Every event topic of every task, from where the stores stand, without an end: for a standby.
+pub(crate) fn parts_to_follow<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    tasks: &[Task],
+) -> Result<Vec<Part>, Interrupt> {
+    let definition = parts.application.definition();
+    let mut all = Vec::new();
+    for task in tasks {
+        let progress = task.store.progress().map_err(|error| interrupt_of_store(task.partition, error))?;
+        for events in &definition.events {
+            let at = TopicPartition { topic: events.topic, partition: task.partition };
+            let low = parts.log.watermarks(at).map_err(|error| Interrupt::Retake(error.to_string()))?.low;
+            let stands = progress.event_offset.get(definition.topics.name(events.topic)).copied();
+            let (store, view) = (Arc::clone(&task.store), Arc::clone(&task.view));
+            let next = stands.unwrap_or(low).max(low);
+            all.push(Part { at, next, high: i64::MAX, store, view, complete: Arc::default() });
+        }
+    }
+    Ok(all)
 }
 
 /// Loads all that is missing on the caller's thread, for comparisons.
@@ -192,7 +220,7 @@ impl<L: Log> Work<L> {
 }
 
 /// Writes the rows of one part's events. Only then does the part move on: after an error it is read again.
-fn fold_part<L: Log, A: Application>(
+pub(crate) fn fold_part<L: Log, A: Application>(
     log: &L,
     application: &A,
     part: &mut Part,

@@ -1,19 +1,20 @@
 //! An instance: its shards, one thread each, and the services around them.
 //!
-//! It refuses to decide what a shard does with its records; it starts shards, ends them, and says how they ended. Here
-//! it owns all shards of the topology; with membership it will own those of the assignment.
+//! It refuses to decide what a shard does with its records; it starts shards, ends them, and says how they ended. There
+//! is a thread for every shard of the topology; those that the assignment gives to others wait.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use schemas::query::query_server::QueryServer;
+use schemas::{Encoder, records};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::log::Log;
+use crate::membership::{Alone, Membership, MembershipOptions, Roles};
 use crate::probe::Probe;
 use crate::prune;
 use crate::query::http;
@@ -52,11 +53,61 @@ pub struct InstanceParts<L, A> {
     pub http: SocketAddr,
     /// Metrics to render.
     pub metrics: PrometheusHandle,
+    /// How it shares the shards with other instances; `None`: it owns all of them and asks nobody.
+    pub membership: Option<MembershipParts>,
+}
+
+/// What an instance needs to be a member.
+pub struct MembershipParts {
+    /// What it is, and what the assignment aims at.
+    pub options: MembershipOptions,
+    /// Of its heartbeats.
+    pub member: Encoder<records::Member>,
+    /// Of the assignment, when it leads.
+    pub assignment: Encoder<records::Assignment>,
+}
+
+/// Where the shards of an instance have their roles from.
+enum Source {
+    Alone(Arc<Alone>),
+    Member(Membership),
+}
+
+impl Source {
+    fn of<L: Log, A: Application>(parts: &mut InstanceParts<L, A>) -> anyhow::Result<Source> {
+        let Some(MembershipParts { options, member, assignment }) = parts.membership.take() else {
+            return Ok(Source::Alone(Arc::default()));
+        };
+        let encoders = (member, assignment);
+        Ok(Source::Member(Membership::start(&parts.log, &parts.clock, &parts.codecs.schemas, encoders, options)?))
+    }
+
+    fn roles(&self) -> Arc<dyn Roles> {
+        match self {
+            Source::Alone(alone) => Arc::clone(alone) as Arc<dyn Roles>,
+            Source::Member(membership) => Arc::clone(membership.board()) as Arc<dyn Roles>,
+        }
+    }
+
+    /// The shards are to end.
+    fn end(&self) {
+        match self {
+            Source::Alone(alone) => alone.end(),
+            Source::Member(membership) => membership.board().end_shards(),
+        }
+    }
+
+    /// When no shard runs any more.
+    fn leave(self) {
+        if let Source::Member(membership) = self {
+            membership.leave();
+        }
+    }
 }
 
 /// A running instance.
 pub struct Instance {
-    stop: Arc<AtomicBool>,
+    source: Source,
     services: CancellationToken,
     threads: Vec<std::thread::JoinHandle<()>>,
     exits: mpsc::UnboundedReceiver<(i32, Exit)>,
@@ -66,14 +117,15 @@ pub struct Instance {
 
 impl Instance {
     /// Starts the services, then all shards at once.
-    pub async fn start<L: Log, A: Application>(parts: InstanceParts<L, A>) -> anyhow::Result<Instance> {
+    pub async fn start<L: Log, A: Application>(mut parts: InstanceParts<L, A>) -> anyhow::Result<Instance> {
+        let source = Source::of(&mut parts)?;
+        let roles = source.roles();
         let definition = parts.application.definition();
         let views: Vec<_> = (0..definition.topics.partitions)
             .map(|partition| Arc::new(PartitionView::new(partition, definition.shard_of(partition))))
             .collect();
         let services = CancellationToken::new();
-        let servers = serve(&parts, &views, &services).await?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let servers = serve(&parts, &views, &roles, &services).await?;
         tokio::spawn(prune::run(
             Arc::clone(&parts.log),
             Arc::clone(&parts.application),
@@ -93,7 +145,7 @@ impl Instance {
                 stores: Arc::clone(&parts.stores),
                 views: views.clone(),
                 probe: parts.probe.clone(),
-                stop: Arc::clone(&stop),
+                roles: Arc::clone(&roles),
             });
             let sender = sender.clone();
             let run = move || {
@@ -103,7 +155,7 @@ impl Instance {
             };
             threads.push(std::thread::Builder::new().name(format!("shard-{id}")).spawn(run)?);
         }
-        Ok(Instance { stop, services, threads, exits, views, servers })
+        Ok(Instance { source, services, threads, exits, views, servers })
     }
 
     /// The next shard that ended, and how. `None` when all have.
@@ -118,14 +170,16 @@ impl Instance {
 
     /// Ends the shards after their transaction, then the services.
     pub async fn shut_down(self) -> anyhow::Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        let threads = self.threads;
+        self.source.end();
+        let (source, threads) = (self.source, self.threads);
         tokio::task::spawn_blocking(move || {
             for thread in threads {
                 if thread.join().is_err() {
                     tracing::error!("a shard's thread panicked");
                 }
             }
+            // Only now are they free for others.
+            source.leave();
         })
         .await?;
         self.services.cancel();
@@ -142,6 +196,7 @@ impl Instance {
 async fn serve<L: Log, A: Application>(
     parts: &InstanceParts<L, A>,
     views: &[Arc<PartitionView>],
+    roles: &Arc<dyn Roles>,
     services: &CancellationToken,
 ) -> anyhow::Result<Vec<tokio::task::JoinHandle<anyhow::Result<()>>>> {
     let bind = |address: SocketAddr, what: &'static str| async move {
@@ -151,7 +206,8 @@ async fn serve<L: Log, A: Application>(
     };
     let grpc = bind(parts.grpc, "the query service").await?;
     let http = bind(parts.http, "health and metrics").await?;
-    let queries = QueryService::new(parts.options.instance.clone(), Arc::clone(&parts.application), views.to_vec());
+    let (instance, application) = (parts.options.instance.clone(), Arc::clone(&parts.application));
+    let queries = QueryService::new(instance, application, views.to_vec(), Arc::clone(roles), Arc::clone(&parts.clock));
     let server = QueryServer::new(queries)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -171,7 +227,7 @@ async fn serve<L: Log, A: Application>(
             metrics::gauge!("kontor_store_memory_bytes", "part" => part).set(bytes as f64);
         }
     };
-    let routes = http::routes(views.to_vec(), parts.metrics.clone(), Arc::new(observe));
+    let routes = http::routes(views.to_vec(), Arc::clone(roles), parts.metrics.clone(), Arc::new(observe));
     let cancelled = services.clone();
     let http = tokio::spawn(async move {
         let serving = warp::serve(routes).incoming(http).graceful(async move { cancelled.cancelled().await });

@@ -15,7 +15,7 @@ use crate::fault::{Fault, LogError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub u16);
 
-/// The topics of one topology with their real names (prefix included). All are co-partitioned.
+/// The topics of one topology with their real names (prefix included). All are co-partitioned, but for the control topic.
 #[derive(Clone, Debug, Default)]
 pub struct Topics {
     names: Vec<String>,
@@ -211,6 +211,8 @@ pub trait Log: Send + Sync + 'static {
     type Consumer: LogConsumer;
     /// Writer of one transactional id.
     type Producer: LogProducer;
+    /// Writer without transactions.
+    type Appender: LogAppender;
 
     /// The topics that ids refer to.
     fn topics(&self) -> &Topics;
@@ -221,6 +223,9 @@ pub trait Log: Send + Sync + 'static {
     /// Creates the producer of a transactional id and initialises it: aborts the open transaction of an earlier owner
     /// and fences it. Blocks up to `deadline`.
     fn producer(&self, transactional_id: &str, deadline: Duration) -> Result<Self::Producer, Fault>;
+
+    /// A new writer of single records outside of transactions; `name` tells it apart in logs.
+    fn appender(&self, name: &str) -> Result<Self::Appender, LogError>;
 
     /// Watermarks of one partition, read uncommitted. Blocks up to a few seconds.
     fn watermarks(&self, at: TopicPartition) -> Result<Watermarks, LogError>;
@@ -250,6 +255,18 @@ pub trait LogConsumer: Send {
     /// Mirrors positions as offsets of the consumer group, so that lag tools work. Asynchronous, best effort: nothing
     /// is ever read from there.
     fn mirror(&mut self, positions: &[(TopicPartition, i64)]);
+}
+
+/// Writes single records that belong to no transaction.
+pub trait LogAppender: Send {
+    /// Appends and waits until the broker has it. After an error it may be there all the same, or come later.
+    fn append(
+        &mut self,
+        at: TopicPartition,
+        key: &[u8],
+        value: Option<&[u8]>,
+        deadline: Duration,
+    ) -> Result<(), LogError>;
 }
 
 /// One transactional producer. Used by one thread. Dropping it never blocks the caller for long.

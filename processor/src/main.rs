@@ -1,10 +1,11 @@
-//! The bank's processor: `run` it, `audit` what it did, print its `config`.
+//! The bank's processor: `run` it, `audit` what it did, see its `status`, print its `config`.
 
 mod audit;
 mod bank_app;
 mod config;
 mod dead_letters;
 mod run;
+mod status;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Show records that could not be processed, or send them again.
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Show the instances, and who owns which shard.
+    Status(status::StatusArgs),
     /// Print the settings of `run` as a Markdown table.
     Config,
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_until_signal(*args).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),
+        Command::Status(args) => status::run(args),
         Command::Config => {
             print!("{}", config::markdown::<config::RunArgs>());
             Ok(ExitCode::SUCCESS)

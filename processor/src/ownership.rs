@@ -5,7 +5,6 @@
 //! owner that simply initialises again would steal the shard back, for ever.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use state_store::StoreError;
@@ -14,13 +13,14 @@ use crate::context::TaskContext;
 use crate::fault::{Fault, LogError};
 use crate::history::HistoryLoader;
 use crate::log::{Log, TopicPartition};
+use crate::membership::Role;
 use crate::query::view::Life;
 use crate::restore;
 use crate::shard::{Interrupt, Owned, Shard, interrupt_of, interrupt_of_store};
 use crate::task::{OWNER_PREFIX, OWNER_TABLE, Task};
 use crate::topology::Application;
 use crate::transaction::Transaction;
-use schemas::records;
+use schemas::records::{self, ShardRole};
 
 /// Row key of the claim of a shard; its changelog key as well.
 fn claim_key(shard: i32) -> Vec<u8> {
@@ -31,21 +31,25 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// Becomes the owner: afterwards commands run.
     pub fn own(&mut self) -> Result<(), Interrupt> {
         let began = self.parts.clock.monotonic();
-        if self.parts.stop.load(Ordering::Relaxed) {
-            return Err(Interrupt::Shutdown);
-        }
+        self.parts.still(Role::Active)?;
         self.blocked.clear();
+        self.parts.roles.report(self.parts.id, Some((ShardRole::Restoring, -1)));
+        // Who was replaced without having read so must not fence its successor.
+        self.confirm()?;
+        self.parts.roles.await_release(self.parts.id);
         let definition = self.parts.application.definition();
         let transactional_id = format!("{}.{}.{}", definition.application, definition.layout, self.parts.id);
         let producer = self.initialise(&transactional_id)?;
         let initialised = self.parts.clock.monotonic();
-        let report = self.catch_up()?;
+        let report = self.catch_up(Role::Active)?;
         self.claim_found = self.current_claim()?;
         let restored = self.parts.clock.monotonic();
         let transaction = Transaction::new(producer, Arc::clone(&self.parts.clock), self.parts.options.commit_deadline);
         self.owned = Some(Owned { transaction, history: None });
         self.find_first_positions()?;
-        self.claim()?;
+        // Again: a later assignment may have given it to another while we initialised, whom we have fenced by that.
+        let epoch = self.confirm()?;
+        self.claim(epoch)?;
         self.assign_inputs()?;
         let history = HistoryLoader::start(&self.parts, &self.tasks)?;
         if let Some(owned) = &mut self.owned {
@@ -84,7 +88,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     }
 
     /// What [`catch_up`](Self::catch_up) needs: open stores and a consumer.
-    fn prepare(&mut self) -> Result<(), Interrupt> {
+    pub(crate) fn prepare(&mut self) -> Result<(), Interrupt> {
         self.open_tasks()?;
         if self.consumer.is_none() {
             let name = format!("shard-{}", self.parts.id);
@@ -105,9 +109,7 @@ impl<L: Log, A: Application> Shard<L, A> {
                 Ok(None) | Err(Interrupt::Retake(_)) if !is_over => {}
                 claim => return claim,
             }
-            if self.parts.stop.load(Ordering::Relaxed) {
-                return Err(Interrupt::Shutdown);
-            }
+            self.parts.still(Role::Active)?;
             self.parts.clock.pause(self.parts.options.retry_pause);
         }
     }
@@ -116,7 +118,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// us. The claim that we found ourselves is of the past: our first transaction may time out before it replaced it.
     pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
         self.prepare()?;
-        self.catch_up()?;
+        self.catch_up(Role::Active)?;
         let Some(claim) = self.current_claim()? else { return Ok(None) };
         let options = &self.parts.options;
         let ours = claim.instance == options.instance && claim.incarnation == options.incarnation;
@@ -212,11 +214,17 @@ impl<L: Log, A: Application> Shard<L, A> {
         Ok(())
     }
 
-    fn catch_up(&mut self) -> Result<restore::Report, Interrupt> {
+    /// The epoch under which this instance is to own the shard, as the assignment says it at its end.
+    fn confirm(&self) -> Result<i64, Interrupt> {
+        let confirmed = self.parts.roles.confirm(self.parts.id).map_err(Interrupt::Retake)?;
+        confirmed.ok_or(Interrupt::Released)
+    }
+
+    pub(crate) fn catch_up(&mut self, role: Role) -> Result<restore::Report, Interrupt> {
         let Some(consumer) = &mut self.consumer else {
             return Err(Interrupt::Retake("no consumer".to_owned()));
         };
-        restore::catch_up(&self.parts, consumer, &mut self.tasks)
+        restore::catch_up(&self.parts, role, consumer, &mut self.tasks)
     }
 
     /// A partition of an input without a position is read from where it begins.
@@ -237,13 +245,19 @@ impl<L: Log, A: Application> Shard<L, A> {
     }
 
     /// The first transaction: the claim, and the rows that exist from the start.
-    fn claim(&mut self) -> Result<(), Interrupt> {
+    fn claim(&mut self, epoch: i64) -> Result<(), Interrupt> {
         self.check_layout()?;
+        if let Some(found) = self.claim_found.as_ref().filter(|found| found.epoch > epoch) {
+            return Err(Interrupt::Retake(format!(
+                "{} claimed the shard under epoch {}, this instance knows {epoch}",
+                found.instance, found.epoch
+            )));
+        }
         let definition = self.parts.application.definition();
         let claim = records::Owner {
             instance: self.parts.options.instance.clone(),
             incarnation: self.parts.options.incarnation.clone(),
-            epoch: 0,
+            epoch,
             layout: definition.layout,
             shards: definition.shards,
         };

@@ -14,6 +14,7 @@ use std::time::Duration;
 use schemas::{AvroRecord, Lookup, records};
 
 use crate::log::{Log, LogConsumer, Record, RecordBatch, TopicPartition};
+use crate::membership::Role;
 use crate::query::view::Life;
 use crate::shard::{Interrupt, ShardParts, interrupt_of_store};
 use crate::task::{OWNER_PREFIX, OWNER_TABLE, POSITION_KEY, Standing, Task, stage_rows};
@@ -35,9 +36,10 @@ pub struct Report {
     pub records: u64,
 }
 
-/// Applies the changelog of every task up to the high watermark of now.
+/// Applies the changelog of every task up to the high watermark of now, for as long as the instance has this role.
 pub(crate) fn catch_up<L: Log, A: Application>(
     parts: &ShardParts<L, A>,
+    role: Role,
     consumer: &mut L::Consumer,
     tasks: &mut [Task],
 ) -> Result<Report, Interrupt> {
@@ -60,16 +62,14 @@ pub(crate) fn catch_up<L: Log, A: Application>(
     consumer.assign(&starts).map_err(|error| Interrupt::Retake(error.to_string()))?;
     let mut polled = RecordBatch::default();
     while !targets.is_empty() {
-        if parts.stop.load(Ordering::Relaxed) {
-            return Err(Interrupt::Shutdown);
-        }
+        parts.still(role)?;
         polled.clear();
         consumer
             .poll(&mut polled, POLL_RECORDS, POLL_BYTES, PAUSE)
             .map_err(|error| Interrupt::Retake(error.to_string()))?;
         for record in polled.iter() {
             let Some(task) = tasks.iter_mut().find(|task| task.partition == record.partition) else { continue };
-            apply_record(parts, task, &record)?;
+            apply_record(parts, role, task, &record)?;
             if task.overlay.bytes() > WRITE_BYTES {
                 write(parts, task)?;
             }
@@ -144,8 +144,10 @@ fn may_have_missed_tombstones<L: Log, A: Application>(
     Ok(age_ms > retention_ms - retention_ms / 10)
 }
 
-fn apply_record<L: Log, A: Application>(
+/// Folds one changelog record into what is staged of its task.
+pub(crate) fn apply_record<L: Log, A: Application>(
     parts: &ShardParts<L, A>,
+    role: Role,
     task: &mut Task,
     record: &Record<'_>,
 ) -> Result<(), Interrupt> {
@@ -159,9 +161,7 @@ fn apply_record<L: Log, A: Application>(
             Ok(()) => break,
             Err(FormatError::Bad(reason)) => return Err(bad(reason)),
             Err(FormatError::Wait(id)) => {
-                if parts.stop.load(Ordering::Relaxed) {
-                    return Err(Interrupt::Shutdown);
-                }
+                parts.still(role)?;
                 if let Lookup::Absent(reason) = parts.codecs.schemas.writer(id) {
                     return Err(bad(format!("schema {id}: {reason}")));
                 }
@@ -228,7 +228,7 @@ pub fn decode_with<T: AvroRecord>(schemas: &schemas::SchemaCache, value: &[u8]) 
 }
 
 /// Writes what was folded, with the standing, in one batch.
-fn write<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) -> Result<(), Interrupt> {
+pub(crate) fn write<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) -> Result<(), Interrupt> {
     let definition = parts.application.definition();
     let mut batch = state_store::Batch::default();
     let failed = |error| interrupt_of_store(task.partition, error);

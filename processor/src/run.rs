@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use processor::clock::SystemClock;
-use processor::instance::{Instance, InstanceParts};
+use processor::instance::{Instance, InstanceParts, MembershipParts};
 use processor::log::kafka::{KafkaLog, KafkaOptions};
+use processor::membership::{MembershipOptions, Rules};
 use processor::probe::Probe;
 use processor::shard::{Codecs, Exit, ShardOptions};
 use processor::stores::DiskStores;
+use processor::topology::Application;
 use schemas::topics::{self, Target, Topology};
 use schemas::{CacheConfig, SchemaCache};
 use state_store::{Budget, Identity};
@@ -88,13 +90,15 @@ fn parts(
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> anyhow::Result<InstanceParts<KafkaLog, Bank>> {
     let encoders = application.encoders();
+    let incarnation = incarnation();
+    let membership = (!args.alone).then(|| membership(args, &application, &incarnation)).transpose()?;
     let codecs = Codecs { position: encoders.position, owner: encoders.owner, schemas };
     let budget = Budget::new(args.block_cache_mib << 20, args.write_buffers_mib << 20);
     Ok(InstanceParts {
         log,
         options: ShardOptions {
             instance: args.instance_name(),
-            incarnation: incarnation(),
+            incarnation,
             records_max: args.transaction_records_max.max(1),
             commit_deadline: Duration::from_millis(args.commit_deadline_ms),
             ..ShardOptions::default()
@@ -106,14 +110,34 @@ fn parts(
         grpc: args.grpc_listen,
         http: args.http_listen,
         metrics,
+        membership,
         application,
     })
 }
 
-/// Tells this life of the process from every other.
+/// How this instance shares the shards with others.
+fn membership(args: &RunArgs, application: &Bank, incarnation: &str) -> anyhow::Result<MembershipParts> {
+    let definition = application.definition();
+    let options = MembershipOptions {
+        control: application.topics().control,
+        application: definition.application.clone(),
+        layout: definition.layout,
+        shards: definition.shards,
+        instance: args.instance_name(),
+        incarnation: incarnation.to_owned(),
+        endpoint: args.endpoint()?,
+        rack: args.rack.clone(),
+        rules: Rules { standbys: args.standbys, ..Rules::default() },
+        grace: Duration::from_secs(args.grace_seconds.into()),
+    };
+    let encoders = application.encoders();
+    Ok(MembershipParts { options, member: encoders.member, assignment: encoders.assignment })
+}
+
+/// Tells this life of the process from every other; a later one is greater.
 #[expect(clippy::disallowed_methods, reason = "drawn once at start, decides nothing about data")]
 fn incarnation() -> String {
-    uuid::Uuid::new_v4().to_string()
+    uuid::Uuid::now_v7().to_string()
 }
 
 #[cfg(feature = "crash-points")]

@@ -5,8 +5,9 @@
 //!    ▲          │
 //!    │          ├─ discard / corrupt store ──► own() again: init, restore, claim
 //!    └──────────┤
-//!               ├─ fenced ──► read the claim: ours ──► own(), another's ──► stop and say so
-//!               └─ shutdown, or a record that must not be lost ──► stop
+//!               ├─ fenced ──► whose is it now? ours ──► own(), another's ──► let go and say so
+//!               ├─ told to do something else ──► follow() as a standby, or rest
+//!               └─ the end, or a record that must not be lost ──► stop
 //! ```
 //! The thread is synchronous and knows no tokio. It decides nothing about records (that is the application), knows no
 //! bytes of the store (state-store) and no error codes (fault.rs).
@@ -17,14 +18,14 @@ mod parts;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use schemas::records;
+use schemas::records::{self, ShardRole};
 
 use crate::fault::LogError;
 use crate::history::HistoryLoader;
 use crate::log::{Log, LogConsumer, RecordBatch, TopicPartition};
+use crate::membership::Role;
 use crate::outbox::Outbox;
 use crate::policy::CommitPolicy;
 use crate::probe::Step;
@@ -37,6 +38,9 @@ use crate::transaction::Transaction;
 pub use interrupt::{Exit, Interrupt};
 pub(crate) use interrupt::{interrupt_of, interrupt_of_store};
 pub use parts::{Codecs, ShardOptions, ShardParts, Stores};
+
+/// Longest wait for something to do.
+const REST: Duration = Duration::from_secs(1);
 
 /// What a shard holds only while it owns its partitions.
 pub(crate) struct Owned<L: Log> {
@@ -96,14 +100,31 @@ impl<L: Log, A: Application> Shard<L, A> {
 
     fn run_until_exit(&mut self) -> Exit {
         loop {
-            let interrupt = match self.own() {
-                Ok(()) => self.serve(),
-                Err(interrupt) => interrupt,
+            let went = match self.parts.roles.role(self.parts.id) {
+                Role::Ended => return Exit::Shutdown,
+                Role::Active => self.own().and_then(|()| Err(self.serve())),
+                Role::Standby => self.follow(),
+                Role::Nothing => self.rest(),
             };
-            if let Some(exit) = self.recover(interrupt) {
+            if let Err(interrupt) = went
+                && let Some(exit) = self.recover(interrupt)
+            {
                 return exit;
             }
         }
+    }
+
+    /// Nothing to do here, until there is.
+    fn rest(&mut self) -> Result<(), Interrupt> {
+        // Before the instance knows what is decided it has nothing to say.
+        if self.parts.roles.is_current() {
+            self.close(&Life::Elsewhere);
+            // What may go wrong once, may do so once in each turn.
+            self.wiped.clear();
+            self.parts.roles.report(self.parts.id, None);
+        }
+        self.parts.roles.wait_while(self.parts.id, Role::Nothing, REST);
+        Ok(())
     }
 
     fn serve(&mut self) -> Interrupt {
@@ -120,17 +141,24 @@ impl<L: Log, A: Application> Shard<L, A> {
         self.disown();
         let shard = self.parts.id;
         match interrupt {
-            Interrupt::Shutdown => return Some(Exit::Shutdown),
+            // Before anybody else is told that the shard is free, nothing here answers for it any more.
+            Interrupt::Released => self.set_life(|task| Life::Standby(Arc::clone(&task.store))),
             Interrupt::Stop(reason) => return Some(Exit::Stopped(reason)),
             Interrupt::Fenced(reason) => {
-                tracing::warn!(shard, reason, "fenced; reading the claim");
                 metrics::counter!("kontor_transactions_total", "outcome" => "fenced").increment(1);
                 self.set_life(|task| Life::Waiting(Arc::clone(&task.store), format!("fenced: {reason}")));
+                if self.parts.roles.settles() {
+                    // The assignment says whose the shard is, and `own` reads it to its end before it fences anybody.
+                    tracing::warn!(shard, reason, "fenced; reading the assignment");
+                    self.parts.clock.pause(self.parts.options.retry_pause);
+                    return None;
+                }
+                tracing::warn!(shard, reason, "fenced; reading the claim");
                 let patience = if timed_out { Duration::ZERO } else { self.parts.options.claim_patience };
                 match self.await_claim(patience) {
                     Ok(Some(other)) => return Some(Exit::NotOwner(other)),
                     Ok(None) => tracing::info!(shard, "the claim is still ours; initialising again"),
-                    Err(Interrupt::Shutdown) => return Some(Exit::Shutdown),
+                    Err(Interrupt::Released) => {}
                     Err(interrupt) => {
                         tracing::warn!(shard, ?interrupt, "the claim could not be read; initialising again")
                     }
@@ -153,9 +181,7 @@ impl<L: Log, A: Application> Shard<L, A> {
 
     /// One round: wait for records, run them. Returns when the input was drained or a transaction committed.
     pub fn step(&mut self) -> Result<(), Interrupt> {
-        if self.parts.stop.load(Ordering::Relaxed) {
-            return Err(Interrupt::Shutdown);
-        }
+        self.parts.still(Role::Active)?;
         if let Some(interrupt) = self.damage_met() {
             return Err(interrupt);
         }
@@ -253,7 +279,13 @@ impl<L: Log, A: Application> Shard<L, A> {
         let options = &self.parts.options;
         let room = options.records_max.saturating_sub(self.polled.len());
         match consumer.poll(&mut self.polled, room, options.poll_bytes_max, timeout) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if !self.waiting && self.parts.roles.is_current() {
+                    let now = self.parts.clock.monotonic();
+                    self.tasks.iter().for_each(|task| task.view.synced(now));
+                }
+                Ok(())
+            }
             Err(LogError::Unavailable(reason)) => {
                 // The client library reconnects by itself; committed rows may be read meanwhile, and are called old.
                 if !self.waiting {
@@ -288,6 +320,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// Says that commands run (again).
     pub(crate) fn resume_life(&mut self) {
         self.waiting = false;
+        self.parts.roles.report(self.parts.id, Some((ShardRole::Active, 0)));
         self.set_life(|task| Life::Running(Arc::clone(&task.store)));
     }
 
@@ -355,14 +388,19 @@ impl<L: Log, A: Application> Shard<L, A> {
         if let Some(consumer) = &mut self.consumer {
             consumer.mirror(&positions);
         }
-        self.consumer = None;
-        let reason = match exit {
+        self.close(&Life::Stopped(match exit {
             Exit::Shutdown => "shut down".to_owned(),
             Exit::NotOwner(other) => format!("owned by {other}"),
             Exit::Stopped(reason) => reason.clone(),
-        };
+        }));
+        self.parts.roles.report(self.parts.id, None);
+    }
+
+    /// Lets go of consumer and stores.
+    fn close(&mut self, life: &Life) {
+        self.consumer = None;
         for partition in self.definition().partitions_of(self.parts.id) {
-            self.parts.views[partition as usize].set_life(Life::Stopped(reason.clone()));
+            self.parts.views[partition as usize].set_life(life.clone());
         }
         for task in self.tasks.drain(..) {
             if let Err(error) = task.store.flush() {

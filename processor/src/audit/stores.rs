@@ -5,12 +5,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use processor::clock::SystemClock;
 use processor::compare::{Comparison, compare};
 use processor::log::kafka::{KafkaLog, KafkaOptions};
+use processor::membership::Alone;
 use processor::probe::Probe;
 use processor::shard::{Codecs, ShardOptions, ShardParts};
 use processor::stores::DiskStores;
@@ -111,7 +111,7 @@ fn parts(application: Arc<Bank>, bootstrap: &str, schemas: &SchemaCache) -> anyh
         stores: Arc::new(NoStores),
         views: Vec::new(),
         probe: Probe::none(),
-        stop: Arc::new(AtomicBool::new(false)),
+        roles: Arc::new(Alone::default()),
         application,
     })
 }

@@ -42,6 +42,11 @@ impl Bank {
         Bank { definition, topics, encoders, schemas, options, expiry_looked_ms }
     }
 
+    /// The topics by role.
+    pub fn topics(&self) -> BankTopics {
+        self.topics
+    }
+
     /// Encoders of the engine's own records.
     pub fn encoders(&self) -> &Encoders {
         &self.encoders

@@ -47,6 +47,7 @@ pub struct BankTopics {
     pub account_creation_feedback: processor::log::TopicId,
     pub money_transfer_feedback: processor::log::TopicId,
     pub balance_changed: processor::log::TopicId,
+    pub control: processor::log::TopicId,
 }
 
 /// A topic that the declaration lacks.
@@ -72,6 +73,7 @@ pub fn topics(topology: &Topology) -> Result<(Topics, BankTopics), MissingTopic>
         balance_changed: add("balance_changed")?,
         changelog: add("changelog")?,
         dead_letters: add("dead_letters")?,
+        control: add("control")?,
     };
     Ok((topics, roles))
 }

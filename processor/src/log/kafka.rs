@@ -3,6 +3,7 @@
 //! Every setting that matters is set by name with its reason. Clients live and die on threads of their own: dropping
 //! one can block for a second, and never on the thread of a shard.
 
+mod appender;
 mod commit;
 mod consumer;
 mod producer;
@@ -15,6 +16,7 @@ use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
+pub use appender::KafkaAppender;
 pub use commit::commit_transaction;
 pub use consumer::KafkaConsumer;
 pub use producer::KafkaProducer;
@@ -73,6 +75,7 @@ impl KafkaLog {
 impl Log for KafkaLog {
     type Consumer = KafkaConsumer;
     type Producer = KafkaProducer;
+    type Appender = KafkaAppender;
 
     fn topics(&self) -> &Topics {
         &self.topics
@@ -130,6 +133,17 @@ impl Log for KafkaLog {
             .set("queue.buffering.max.messages", "1000000")
             .set("queue.buffering.max.kbytes", "262144");
         KafkaProducer::start(&config, &self.topics, deadline)
+    }
+
+    fn appender(&self, name: &str) -> Result<KafkaAppender, LogError> {
+        let mut config = base(&self.options, name);
+        config
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            // Whoever waits for it gives up sooner; what is sent late must not come much later.
+            .set("message.timeout.ms", "3000")
+            .set("retry.backoff.ms", "20");
+        KafkaAppender::start(&config, &self.topics)
     }
 
     fn watermarks(&self, at: TopicPartition) -> Result<Watermarks, LogError> {

@@ -5,6 +5,7 @@
 //! The same calls in the same order give the same log. It refuses to know consumer groups, replication and
 //! retention by time. Everything above this file sees only [`Log`]; tests hold the [`MemoryLog`] itself.
 
+mod appender;
 mod broker;
 mod chance;
 mod consumer;
@@ -24,6 +25,7 @@ use parking_lot::{Condvar, Mutex};
 use self::broker::Broker;
 use self::faults::Call;
 
+pub use self::appender::MemoryAppender;
 pub use self::chance::Chance;
 pub use self::consumer::MemoryConsumer;
 pub use self::faults::{Injected, Rates};
@@ -291,6 +293,7 @@ impl MemoryLog {
 impl Log for MemoryLog {
     type Consumer = MemoryConsumer;
     type Producer = MemoryProducer;
+    type Appender = MemoryAppender;
 
     fn topics(&self) -> &Topics {
         &self.inner.topics
@@ -312,6 +315,10 @@ impl Log for MemoryLog {
         });
         self.wake();
         Ok(MemoryProducer::new(self.clone(), transactional_id, epoch?))
+    }
+
+    fn appender(&self, _name: &str) -> Result<MemoryAppender, LogError> {
+        Ok(MemoryAppender::new(self.clone()))
     }
 
     fn watermarks(&self, at: TopicPartition) -> Result<Watermarks, LogError> {

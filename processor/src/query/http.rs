@@ -1,7 +1,8 @@
 //! Health and metrics for operators.
 //!
 //! `/livez` says that the process turns, and depends on nothing else: a restore must not get it killed. `/readyz` says
-//! that the commands of all its partitions run; how far the history is, it tells beside.
+//! that the membership is current and that the commands of all its partitions run; how far the history is, it tells
+//! beside.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,16 +13,18 @@ use warp::http::StatusCode;
 use warp::{Filter, Reply};
 
 use super::view::{Life, PartitionView};
+use crate::membership::{Role, Roles};
 
 /// Routes `/livez`, `/readyz`, `/metrics`. `observe` sets gauges that somebody has to look at first.
 pub fn routes(
     views: Vec<Arc<PartitionView>>,
+    roles: Arc<dyn Roles>,
     metrics: PrometheusHandle,
     observe: Arc<dyn Fn() + Send + Sync>,
 ) -> impl Filter<Extract = (impl Reply,), Error = warp::Rejection> + Clone {
     let alive = warp::path!("livez").map(|| warp::reply::json(&json!({ "alive": true })));
     let ready = warp::path!("readyz").map(move || {
-        let (ready, body) = readiness(&views);
+        let (ready, body) = readiness(&views, &*roles);
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         warp::reply::with_status(warp::reply::json(&body), status)
     });
@@ -32,10 +35,15 @@ pub fn routes(
     warp::get().and(alive.or(ready).or(metrics))
 }
 
-/// Whether every partition runs, and the state of each. A partition that another instance owns is not ours to be ready.
-pub fn readiness(views: &[Arc<PartitionView>]) -> (bool, Value) {
+/// Whether every partition runs that this instance is to own, and the state of each.
+pub fn readiness(views: &[Arc<PartitionView>], roles: &dyn Roles) -> (bool, Value) {
     let partitions: Vec<Value> = views.iter().map(|view| describe(view)).collect();
-    let ready = views.iter().all(|view| view.is_running());
+    let is_ready = |view: &Arc<PartitionView>| match roles.role(view.shard) {
+        Role::Active => view.is_running(),
+        Role::Standby | Role::Nothing => true,
+        Role::Ended => false,
+    };
+    let ready = roles.is_current() && views.iter().all(is_ready);
     (ready, json!({ "ready": ready, "partitions": partitions }))
 }
 

@@ -15,6 +15,8 @@ use state_store::{ScanRange, Snapshot, Store, StoreError, TableId};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::clock::SharedClock;
+use crate::membership::{Role, Roles};
 use crate::query::view::{Life, PartitionView};
 use crate::query::watch;
 use crate::topology::{Application, ProcessError};
@@ -32,6 +34,8 @@ pub struct QueryService<A> {
     instance: String,
     application: Arc<A>,
     views: Vec<Arc<PartitionView>>,
+    roles: Arc<dyn Roles>,
+    clock: SharedClock,
 }
 
 impl<A> Clone for QueryService<A> {
@@ -40,14 +44,22 @@ impl<A> Clone for QueryService<A> {
             instance: self.instance.clone(),
             application: Arc::clone(&self.application),
             views: self.views.clone(),
+            roles: Arc::clone(&self.roles),
+            clock: Arc::clone(&self.clock),
         }
     }
 }
 
 impl<A: Application> QueryService<A> {
     /// Answers from these views.
-    pub fn new(instance: String, application: Arc<A>, views: Vec<Arc<PartitionView>>) -> QueryService<A> {
-        QueryService { instance, application, views }
+    pub fn new(
+        instance: String,
+        application: Arc<A>,
+        views: Vec<Arc<PartitionView>>,
+        roles: Arc<dyn Roles>,
+        clock: SharedClock,
+    ) -> QueryService<A> {
+        QueryService { instance, application, views, roles, clock }
     }
 
     fn view(&self, partition: i32) -> Result<&Arc<PartitionView>, Status> {
@@ -56,16 +68,54 @@ impl<A: Application> QueryService<A> {
     }
 
     /// The store of a partition whose answers are fresh.
-    fn store(view: &PartitionView) -> Result<Arc<dyn Store>, Status> {
+    fn store(&self, view: &PartitionView) -> Result<Arc<dyn Store>, Status> {
         let partition = view.partition;
+        let not_here = |reason: &str| {
+            self.roles.owner(view.shard).into_status(format!("partition {partition} is not served here: {reason}"))
+        };
+        // The shard itself may still be busy with its last transaction, or with reading what it is to follow.
+        if self.roles.settles() && matches!(self.roles.role(view.shard), Role::Standby | Role::Nothing) {
+            return Err(not_here("another instance owns it"));
+        }
         match view.life() {
-            Life::Running(store) => Ok(store),
-            Life::Stopped(reason) => {
-                Err(Status::failed_precondition(format!("partition {partition} is not served here: {reason}")))
+            // It may have been given to another while this process was stopped or cut off.
+            Life::Running(_) if !self.roles.is_current() => {
+                Err(Status::unavailable(format!("the owner of partition {partition} cannot prove that it still is")))
             }
+            Life::Running(store) => Ok(store),
+            Life::Standby(_) => Err(not_here("this is a standby")),
+            Life::Elsewhere => Err(not_here("another instance owns it")),
+            Life::Stopped(reason) => Err(not_here(&reason)),
             Life::Waiting(_, reason) => Err(Status::unavailable(format!("partition {partition} waits: {reason}"))),
             life => Err(Status::unavailable(format!("partition {partition} is {}", life.name()))),
         }
+    }
+
+    /// The same, or rows that may be old by no more than the caller allows; true: they may be old.
+    fn store_within(&self, view: &PartitionView, stale_ms_max: u32) -> Result<(Arc<dyn Store>, bool), Status> {
+        let refused = match self.store(view) {
+            Ok(store) => return Ok((store, false)),
+            Err(refused) => refused,
+        };
+        let (Life::Running(store) | Life::Standby(store) | Life::Waiting(store, _)) = view.life() else {
+            return Err(refused);
+        };
+        let allowed = Duration::from_millis(u64::from(stale_ms_max));
+        let staleness = view.staleness(self.clock.monotonic());
+        if staleness.is_some_and(|staleness| staleness <= allowed) { Ok((store, true)) } else { Err(refused) }
+    }
+
+    /// The store once it has applied what the tokens name. Only whoever serves the partition is worth waiting for.
+    async fn store_at(
+        &self,
+        view: &PartitionView,
+        tokens: &[Token],
+        timeout_ms: u32,
+        stale_ms_max: u32,
+    ) -> Result<(Arc<dyn Store>, bool), Status> {
+        self.store_within(view, stale_ms_max)?;
+        wait_for_tokens(view, tokens, timeout_ms).await?;
+        self.store_within(view, stale_ms_max)
     }
 
     fn table(&self, name: &str) -> Result<TableId, Status> {
@@ -113,8 +163,9 @@ async fn wait_for_tokens(view: &PartitionView, tokens: &[Token], timeout_ms: u32
     let Some(wanted) = wanted else { return Ok(()) };
     let mut committed = view.committed();
     let timeout = Duration::from_millis(u64::from(timeout_ms.min(WAIT_MS_MAX)));
-    let reached = tokio::time::timeout(timeout, committed.wait_for(|sequence| *sequence >= wanted)).await;
-    match reached {
+    let gone = || !matches!(view.life(), Life::Running(_) | Life::Waiting(..) | Life::Standby(_));
+    let reached = committed.wait_for(|sequence| *sequence >= wanted || gone());
+    match tokio::time::timeout(timeout, reached).await {
         Ok(Ok(_)) => Ok(()),
         _ => {
             let have = *view.committed().borrow();
@@ -162,8 +213,7 @@ impl<A: Application> Query for QueryService<A> {
         }
         let view = Arc::clone(self.view(request.partition)?);
         let table = self.table(&request.table)?;
-        wait_for_tokens(&view, &request.tokens, request.timeout_ms).await?;
-        let store = Self::store(&view)?;
+        let (store, stale) = self.store_at(&view, &request.tokens, request.timeout_ms, request.stale_ms_max).await?;
         let few = request.keys.len() <= KEYS_INLINE;
         let service = self.clone();
         let read = move || {
@@ -174,7 +224,7 @@ impl<A: Application> Query for QueryService<A> {
                     entries.push(service.entry(&view, &*snapshot, table, key, &row)?);
                 }
             }
-            Ok(GetResponse { entries, token: Some(token_of(&*snapshot, &view)?) })
+            Ok(GetResponse { entries, token: Some(token_of(&*snapshot, &view)?), stale })
         };
         // A few rows are read in less time than another thread takes to wake.
         let answer = if few { read() } else { blocking(read).await };
@@ -188,8 +238,7 @@ impl<A: Application> Query for QueryService<A> {
         }
         let view = Arc::clone(self.view(request.partition)?);
         let table = self.table(&request.table)?;
-        wait_for_tokens(&view, &request.tokens, request.timeout_ms).await?;
-        let store = Self::store(&view)?;
+        let (store, stale) = self.store_at(&view, &request.tokens, request.timeout_ms, request.stale_ms_max).await?;
         let service = self.clone();
         blocking(move || {
             let mut range = ScanRange::prefix(request.prefix).limit(request.limit as usize);
@@ -203,7 +252,7 @@ impl<A: Application> Query for QueryService<A> {
             let page = snapshot.scan(table, &range).map_err(failed(&view))?;
             let entries = page.rows.iter().map(|(key, row)| service.entry(&view, &*snapshot, table, key, row));
             let entries = entries.collect::<Result<Vec<_>, _>>()?;
-            Ok(ScanResponse { entries, more: page.more, token: Some(token_of(&*snapshot, &view)?) })
+            Ok(ScanResponse { entries, more: page.more, token: Some(token_of(&*snapshot, &view)?), stale })
         })
         .await
         .map(Response::new)
@@ -221,7 +270,7 @@ impl<A: Application> Query for QueryService<A> {
             let changed = waiter.notify.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let store = Self::store(&view)?;
+            let store = self.store(&view)?;
             let (row, token) = {
                 let snapshot = store.snapshot().map_err(failed(&view))?;
                 (snapshot.get(table, &request.key).map_err(failed(&view))?, token_of(&*snapshot, &view)?)
@@ -249,7 +298,7 @@ impl<A: Application> Query for QueryService<A> {
         let request = request.into_inner();
         let view = Arc::clone(self.view(request.partition)?);
         let table = self.table(&request.table)?;
-        Self::store(&view)?;
+        self.store(&view)?;
         // What is read back into a table is not told to watchers: a watch that starts from rows waits for all of them.
         let from_rows = request.after.is_some() || request.snapshot;
         if from_rows && self.application.definition().table(table).is_none() && !view.is_history_complete() {

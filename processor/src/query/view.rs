@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use state_store::{Store, StoreError, TableId};
@@ -27,6 +28,10 @@ pub enum Life {
     Running(Arc<dyn Store>),
     /// The broker or a schema is not available; committed rows may be read, but may be old.
     Waiting(Arc<dyn Store>, String),
+    /// Another instance owns it; the rows are those of its commits that were read so far.
+    Standby(Arc<dyn Store>),
+    /// Another instance owns it, and this one holds nothing of it.
+    Elsewhere,
     /// Not served here any more.
     Stopped(String),
 }
@@ -39,6 +44,8 @@ impl Life {
             Life::Restoring => "restoring",
             Life::Running(_) => "running",
             Life::Waiting(..) => "waiting",
+            Life::Standby(_) => "standby",
+            Life::Elsewhere => "elsewhere",
             Life::Stopped(_) => "stopped",
         }
     }
@@ -111,6 +118,8 @@ pub struct PartitionView {
     pub changelog_remaining: AtomicI64,
     /// Records of event topics to read into their tables.
     pub history_remaining: AtomicI64,
+    /// Monotonic time at which the store held everything that was committed, milliseconds; 0: never yet.
+    synced_at_ms: AtomicU64,
     life: RwLock<Life>,
     committed: watch::Sender<u64>,
     changes: broadcast::Sender<Arc<Changes>>,
@@ -129,6 +138,7 @@ impl PartitionView {
             shard,
             changelog_remaining: AtomicI64::new(0),
             history_remaining: AtomicI64::new(0),
+            synced_at_ms: AtomicU64::new(0),
             life: RwLock::new(Life::Starting),
             committed: watch::Sender::new(0),
             changes: broadcast::Sender::new(COMMITS_KEPT),
@@ -164,9 +174,22 @@ impl PartitionView {
             for waiters in self.waiters.lock().values() {
                 waiters.notify.notify_waiters();
             }
+            // Who waits for a commit looks at the life again.
+            self.committed.send_modify(|_| {});
             // Wakes the watchers too; without receivers it goes nowhere.
             self.send(0, Vec::new());
         }
+    }
+
+    /// The store held everything that was committed at this monotonic time.
+    pub fn synced(&self, at: Duration) {
+        self.synced_at_ms.fetch_max(at.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How old the rows may be at `now`; `None`: nobody knows.
+    pub fn staleness(&self, now: Duration) -> Option<Duration> {
+        let at = self.synced_at_ms.load(Ordering::Relaxed);
+        (at > 0).then(|| now.saturating_sub(Duration::from_millis(at)))
     }
 
     /// Commits applied so far; watchable.

@@ -53,8 +53,12 @@ impl<A: Application> Watch<A> {
                 commit = watching.changes.recv() => commit,
                 () = responses.closed() => return Ok(()),
             };
-            if let Life::Stopped(reason) = self.view.life() {
-                return Err(Status::failed_precondition(reason));
+            match self.view.life() {
+                Life::Stopped(reason) => return Err(Status::failed_precondition(reason)),
+                Life::Standby(_) | Life::Elsewhere => {
+                    return Err(Status::failed_precondition("another instance owns the partition now"));
+                }
+                _ => {}
             }
             match commit {
                 Ok(commit) if commit.commit_sequence <= last => {}

@@ -7,8 +7,8 @@ use crate::fault::Fault;
 /// Why a shard cannot simply go on.
 #[derive(Debug)]
 pub enum Interrupt {
-    /// It was asked to end.
-    Shutdown,
+    /// The instance is told to do something else for the shard, or ends.
+    Released,
     /// Another producer has initialised its transactional id.
     Fenced(String),
     /// Unknown outcome or broken client: initialise again.

@@ -1,15 +1,16 @@
 //! What a shard is made of: its settings, and everything that its instance lends it. No behaviour.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use schemas::{Encoder, SchemaCache, records};
 use state_store::{Store, StoreError};
 
 use crate::clock::SharedClock;
+use crate::membership::{Role, Roles};
 use crate::probe::Probe;
 use crate::query::view::PartitionView;
+use crate::shard::Interrupt;
 
 /// Opens the stores of an instance.
 pub trait Stores: Send + Sync + 'static {
@@ -106,6 +107,13 @@ pub struct ShardParts<L, A> {
     pub views: Vec<Arc<PartitionView>>,
     /// Steps of the commit path are told to it.
     pub probe: Probe,
-    /// Set to end the shard.
-    pub stop: Arc<AtomicBool>,
+    /// What the instance is told to do for the shard.
+    pub roles: Arc<dyn Roles>,
+}
+
+impl<L, A> ShardParts<L, A> {
+    /// An interrupt when the instance is told to do something else for the shard by now.
+    pub(crate) fn still(&self, role: Role) -> Result<(), Interrupt> {
+        if self.roles.role(self.id) == role { Ok(()) } else { Err(Interrupt::Released) }
+    }
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::fuse::Fuse;
 use crate::fault::{Fault, LogError};
-use crate::log::memory::{MemoryConsumer, MemoryLog, MemoryProducer};
+use crate::log::memory::{MemoryAppender, MemoryConsumer, MemoryLog, MemoryProducer};
 use crate::log::{Log, LogConsumer, LogProducer, OutRecord, RecordBatch, TopicPartition, Topics, Watermarks};
 
 /// Which worker initialised a transactional id last.
@@ -43,6 +43,7 @@ impl FragileLog {
 impl Log for FragileLog {
     type Consumer = FragileConsumer;
     type Producer = FragileProducer;
+    type Appender = MemoryAppender;
 
     fn topics(&self) -> &Topics {
         self.log.topics()
@@ -59,6 +60,10 @@ impl Log for FragileLog {
         self.initialised.lock().insert(transactional_id.to_owned(), self.worker.clone());
         self.fuse.step("after init");
         Ok(FragileProducer { producer: producer?, fuse: Arc::clone(&self.fuse) })
+    }
+
+    fn appender(&self, name: &str) -> Result<MemoryAppender, LogError> {
+        self.log.appender(name)
     }
 
     fn watermarks(&self, at: TopicPartition) -> Result<Watermarks, LogError> {

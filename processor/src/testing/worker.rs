@@ -1,13 +1,13 @@
 //! One worker of a simulation: the real shard of one life of one instance, run round by round until it dies or ends.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::disk::{Disk, MountedDisk};
 use super::fragile_log::{FragileLog, Initialised};
 use super::fuse::{Fuse, survive};
 use crate::clock::SharedClock;
 use crate::log::memory::{Chance, MemoryLog};
+use crate::membership::Alone;
 use crate::probe::Probe;
 use crate::query::view::PartitionView;
 use crate::shard::{Codecs, Exit, Interrupt, Shard, ShardOptions, ShardParts};
@@ -83,7 +83,7 @@ impl<A: Application> Worker<A> {
             stores: disk.clone(),
             views: views.clone(),
             probe: Probe::new(move |step| probed.step(step.name())),
-            stop: Arc::new(AtomicBool::new(false)),
+            roles: Arc::new(Alone::default()),
         });
         Worker { shard, instance, incarnation, fuse, views, claim_found: None, disk, owns: false, runs }
     }
@@ -121,7 +121,7 @@ impl<A: Application> Worker<A> {
 
 fn text_of(interrupt: &Interrupt) -> String {
     match interrupt {
-        Interrupt::Shutdown => "shutdown".to_owned(),
+        Interrupt::Released => "released".to_owned(),
         Interrupt::Fenced(reason) => format!("fenced: {reason}"),
         Interrupt::Retake(reason) => format!("retake: {reason}"),
         Interrupt::Corrupt { partition, reason } => format!("corrupt: partition {partition}: {reason}"),

@@ -1,4 +1,5 @@
 //! Two processes that both believe they own the shards (the same transactional ids): the younger one is the owner.
+//! Neither is a member of anything, so only the fence and the claim are there to tell.
 
 use tonic::Code;
 
@@ -9,12 +10,12 @@ use kontor_compose::eventually;
 async fn f5_the_older_of_two_owners_is_fenced_says_so_and_does_not_steal_back() {
     let seed = seed("fence");
     let bank = Bank::new("fence").await;
-    let mut older = bank.run_as("older").await;
+    let mut older = bank.run_alone("older").await;
     let holders = bank.holders(&older, 2, 1_000_000).await;
     let load = Load::start(&bank, &holders, 200, u64::MAX, seed);
     load.another(100).await;
 
-    let younger = bank.run_as("younger").await;
+    let younger = bank.run_alone("younger").await;
     let all_dropped = || async {
         let states = older.states().await;
         !states.is_empty() && states.iter().all(|state| state == "stopped")
@@ -54,9 +55,9 @@ async fn f5_the_older_of_two_owners_is_fenced_says_so_and_does_not_steal_back() 
 #[tokio::test(flavor = "multi_thread")]
 async fn f5_an_idle_older_owner_gives_up_with_the_next_command() {
     let bank = Bank::new("idle-fence").await;
-    let older = bank.run_as("older").await;
+    let older = bank.run_alone("older").await;
     let holders = bank.holders(&older, 1, 1_000).await;
-    let younger = bank.run_as("younger").await;
+    let younger = bank.run_alone("younger").await;
     for holder in &holders {
         assert_eq!(younger.queries().reason(&bank.pay(holder, "a shop", 10)).await, "");
         assert_eq!(younger.queries().balance(&holder.iban).await, 990);
@@ -71,12 +72,13 @@ async fn f5_an_idle_older_owner_gives_up_with_the_next_command() {
 async fn f5_an_owner_that_was_fenced_by_one_that_never_claimed_goes_on() {
     let seed = seed("no-claim");
     let bank = Bank::new("no-claim").await;
-    let owner = bank.run_as("owner").await;
+    let owner = bank.run_alone("owner").await;
     let holders = bank.holders(&owner, 2, 1_000_000).await;
     let load = Load::start(&bank, &holders, 200, u64::MAX, seed);
     load.another(50).await;
     // It initialises its producers, and dies with its first claim staged.
-    let mut passing = bank.launch_to_crash("passing", "after-stage:1");
+    let mut passing = bank
+        .launch_alone("passing", |builder| builder.program("processor-faults").env("KONTOR_CRASH_AT", "after-stage:1"));
     passing.end().await;
     let (taken, answered) = (load.taken(), owner.metric("kontor_decisions_total").await);
     let goes_on =
@@ -96,14 +98,14 @@ async fn f5_an_owner_that_was_fenced_by_one_that_never_claimed_goes_on() {
 async fn f5_the_older_does_not_steal_back_while_the_younger_still_restores() {
     let seed = seed("slow-claim");
     let bank = Bank::new("slow-claim").await;
-    let older = bank.run_as("older").await;
+    let older = bank.run_alone("older").await;
     let holders = bank.holders(&older, 2, 1_000_000).await;
     // Something to restore.
     Load::start(&bank, &holders, 5_000, 20_000, seed).finish().await;
     bank.assert_clean().await;
     let load = Load::start(&bank, &holders, 200, u64::MAX, seed + 1);
     load.another(50).await;
-    let mut younger = bank.launch("younger", |builder| builder);
+    let mut younger = bank.launch_alone("younger", |builder| builder);
     let one_owner = || async {
         let (older, younger) = (older.states().await, younger.states().await);
         let all = |states: &[String], state: &str| !states.is_empty() && states.iter().all(|one| one == state);

@@ -15,6 +15,7 @@ mod damage;
 mod declaration;
 mod expiry;
 mod fence;
+mod instances;
 mod poison;
 mod registry_down;
 mod repeats;

@@ -36,6 +36,8 @@ fn encoders() -> Encoders {
         outcome: encoder(),
         position: encoder(),
         owner: encoder(),
+        member: encoder(),
+        assignment: encoder(),
         balance_changed: encoder(),
         credit_requested: encoder(),
         credit_settled: encoder(),

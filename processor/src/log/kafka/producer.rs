@@ -67,7 +67,8 @@ pub struct KafkaProducer {
 impl KafkaProducer {
     /// Creates and initialises: blocks until the broker has ended the earlier owner's transaction.
     pub(super) fn start(config: &ClientConfig, topics: &Topics, deadline: Duration) -> Result<KafkaProducer, Fault> {
-        let partitions = topics.partitions.max(1) as usize;
+        // The control topic has two, whatever the others have.
+        let partitions = topics.partitions.max(schemas::control::PARTITIONS) as usize;
         let offsets = (0..topics.len() * partitions).map(|_| AtomicI64::new(-1)).collect();
         let delivered = Arc::new(Delivered { partitions, offsets });
         let context = DeliveryContext { delivered: Arc::clone(&delivered), produce_requests: AtomicU64::new(0) };

@@ -66,7 +66,7 @@ impl Broker {
             let Some(topic) = topics.find(name) else {
                 continue;
             };
-            for partition in 0..topics.partitions {
+            for partition in 0..topics.partitions.max(schemas::control::PARTITIONS) {
                 partitions.insert(TopicPartition { topic, partition }, Partition::default());
             }
         }

@@ -54,7 +54,12 @@ pub struct Holder {
 impl Bank {
     /// With topics as declared, but fewer partitions and shards.
     pub async fn new(name: &str) -> Bank {
-        let options = NamespaceOptions::default().partitions(PARTITIONS).shards(SHARDS);
+        Bank::with_shards(name, SHARDS).await
+    }
+
+    /// The same with another number of shards.
+    pub async fn with_shards(name: &str, shards: i32) -> Bank {
+        let options = NamespaceOptions::default().partitions(PARTITIONS).shards(shards);
         let space = TestStack::shared().unwrap().namespace_with(name, options).await.unwrap();
         let topology = Topology::load(&space.topics_file).unwrap().with_prefix(&space.prefix);
         let config = CacheConfig { registry_url: space.registry().to_owned(), file: None };
@@ -69,6 +74,8 @@ impl Bank {
     pub fn launch(&self, name: &str, settings: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Processor {
         // Plain text in the log, little memory: several run side by side.
         let builder = self.space.processor(name).env("NO_COLOR", "1");
+        // The same in every life of it.
+        let builder = builder.env("KONTOR_INSTANCE", format!("processor-{name}"));
         let builder = builder.env("KONTOR_BLOCK_CACHE_MIB", "16").env("KONTOR_WRITE_BUFFERS_MIB", "8");
         Processor::launch(settings(builder), &self.space.dir.join(format!("{name}.log")))
     }
@@ -76,6 +83,18 @@ impl Bank {
     /// Starts the processor of this name with a crash point, such as `after-poll:3`.
     pub fn launch_to_crash(&self, name: &str, crash_at: &str) -> Processor {
         self.launch(name, |builder| builder.program("processor-faults").env("KONTOR_CRASH_AT", crash_at))
+    }
+
+    /// The processor of this name as one that knows of no membership and owns every shard.
+    pub fn launch_alone(&self, name: &str, settings: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Processor {
+        self.launch(name, |builder| settings(builder.env("KONTOR_ALONE", "true")))
+    }
+
+    /// The same, with commands running.
+    pub async fn run_alone(&self, name: &str) -> Processor {
+        let mut processor = self.launch_alone(name, |builder| builder);
+        processor.ready().await;
+        processor
     }
 
     /// The processor of this name, with commands running.

@@ -3,6 +3,7 @@
 
 mod answers;
 mod bank;
+mod cluster;
 mod load;
 mod numbers;
 mod processor;
@@ -12,6 +13,7 @@ mod stranger;
 
 pub use answers::Answer;
 pub use bank::{Bank, COMPANY, Holder, Sent};
+pub use cluster::Cluster;
 pub use load::Load;
 pub use numbers::{Stopwatch, Times, kills_wanted, seed};
 pub use processor::Processor;

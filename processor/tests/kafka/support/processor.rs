@@ -84,6 +84,16 @@ impl Processor {
         self.service.kill9();
     }
 
+    /// SIGSTOP: it lives and does nothing.
+    pub fn freeze(&self) {
+        self.service.sigstop();
+    }
+
+    /// SIGCONT: it goes on where it was, and does not know that time passed.
+    pub fn thaw(&self) {
+        self.service.sigcont();
+    }
+
     /// Waits until it has ended by itself, such as at a crash point.
     pub async fn end(&mut self) -> ExitStatus {
         self.service.wait_end(DEADLINE).await.unwrap()

@@ -42,8 +42,15 @@ impl Queries {
             keys: vec![key.to_vec()],
             tokens: Vec::new(),
             timeout_ms: 0,
+            stale_ms_max: 0,
         };
         Ok(self.client.clone().get(request).await?.into_inner().entries.pop())
+    }
+
+    /// The commit that a fresh read of the partition is of.
+    pub async fn sequence(&self, partition: i32) -> Result<u64, Status> {
+        let request = GetRequest { partition, table: "account".to_owned(), ..GetRequest::default() };
+        Ok(self.client.clone().get(request).await?.into_inner().token.unwrap().commit_sequence)
     }
 
     /// An account as callers see it.
@@ -112,6 +119,7 @@ impl Queries {
                 limit: 1000,
                 tokens: Vec::new(),
                 timeout_ms: 0,
+                stale_ms_max: 0,
             };
             let page = self.client.clone().scan(request).await?.into_inner();
             entries.extend(page.entries);
@@ -137,7 +145,7 @@ impl Queries {
     pub async fn balance_at(&self, iban: &str, tokens: Vec<Token>, timeout_ms: u32) -> Result<i64, Status> {
         let partition = partition_of(iban.as_bytes(), self.partitions);
         let (table, keys) = ("account".to_owned(), vec![iban.as_bytes().to_vec()]);
-        let request = GetRequest { partition, table, keys, tokens, timeout_ms };
+        let request = GetRequest { partition, table, keys, tokens, timeout_ms, stale_ms_max: 0 };
         let answer = self.client.clone().get(request).await?.into_inner();
         Ok(view::Account::decode(answer.entries[0].value.as_slice()).unwrap().balance)
     }

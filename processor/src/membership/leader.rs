@@ -1,0 +1,205 @@
+//! Leading: deciding the assignment, and writing it under the leader's transactional id.
+//!
+//! ```text
+//!  follower ──the leader is silent, and it is my turn──► taking ──initialised──► leading
+//!     ▲                                                                            │
+//!     └──────────────────────── fenced, or any unclear answer ────────────────────┘
+//! ```
+//! Whoever initialises last leads; Kafka fences the others. A new leader reads the assignment to its end after its
+//! initialisation, so it goes on where the last one stopped, and it decides again only when it has read what it wrote.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use schemas::Encoder;
+use schemas::control::{self, Directory};
+use schemas::records::Assignment;
+
+use super::assignment::{self, Rules};
+use super::roster::Roster;
+use crate::fault::Fault;
+use crate::log::{Log, LogProducer, OutRecord, TopicId, TopicPartition};
+
+/// Of the initialisation, which waits half a second when it meets an open transaction.
+const INIT_DEADLINE: Duration = Duration::from_secs(10);
+/// Of one commit. Afterwards somebody leads anew.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(2);
+/// Own beats that each member waits longer than the one before it in the order of names.
+const TURN_BEATS: u32 = 3;
+
+/// What is decided about.
+#[derive(Clone, Debug)]
+pub(super) struct Field {
+    pub control: TopicId,
+    pub transactional_id: String,
+    pub layout: i32,
+    pub shards: i32,
+    pub rules: Rules,
+}
+
+enum State<L: Log> {
+    Follower,
+    Taking(Receiver<Result<L::Producer, Fault>>),
+    Leading {
+        producer: L::Producer,
+        /// The assignment is decided upon only when it was read up to here.
+        read_to: i64,
+    },
+}
+
+/// See the module.
+pub(super) struct Leader<L: Log> {
+    log: Arc<L>,
+    field: Field,
+    me: (String, String),
+    encoder: Encoder<Assignment>,
+    state: State<L>,
+    /// Own beats since nobody leads.
+    leaderless_beats: u32,
+}
+
+impl<L: Log> Leader<L> {
+    pub fn new(log: Arc<L>, field: Field, me: (String, String), encoder: Encoder<Assignment>) -> Leader<L> {
+        Leader { log, field, me, encoder, state: State::Follower, leaderless_beats: 0 }
+    }
+
+    /// One of my beats came back.
+    pub fn beat(&mut self) {
+        self.leaderless_beats = self.leaderless_beats.saturating_add(1);
+    }
+
+    /// Takes the lead when it is my turn; leads when I have it. `read_to`: how far the assignment was read.
+    pub fn step(&mut self, directory: &Directory, roster: &Roster, read_to: i64) {
+        match &mut self.state {
+            State::Follower => {
+                if self.is_my_turn(directory, roster) {
+                    self.take();
+                }
+            }
+            State::Taking(initialised) => match initialised.try_recv() {
+                Err(TryRecvError::Empty) => {}
+                Ok(Ok(producer)) => self.begin(producer),
+                Ok(Err(fault)) => self.resign(&fault.to_string()),
+                Err(TryRecvError::Disconnected) => self.resign("its thread ended"),
+            },
+            State::Leading { read_to: wanted, .. } if read_to < *wanted => {}
+            State::Leading { .. } => {
+                if let Some(next) = self.decide(directory, roster)
+                    && let Err(fault) = self.write(&next)
+                {
+                    self.resign(&fault.to_string());
+                }
+            }
+        }
+    }
+
+    /// The first in the order of names begins at once, each further one a little later: two at once would only fence
+    /// each other.
+    fn is_my_turn(&mut self, directory: &Directory, roster: &Roster) -> bool {
+        if !roster.is_joined() {
+            return false;
+        }
+        let (me, _) = &self.me;
+        if let Some(assignment) = &directory.assignment {
+            // Of a layout that came after mine: not for me to decide about.
+            if assignment.layout > self.field.layout {
+                return false;
+            }
+            let (leader, life) = (&assignment.leader, &assignment.leader_incarnation);
+            // It is me: then somebody fenced me, and has not said anything since.
+            if leader == me && *life == self.me.1 {
+                return self.leaderless_beats >= TURN_BEATS;
+            }
+            if leader != me && roster.lives(leader, life) {
+                self.leaderless_beats = 0;
+                return false;
+            }
+            // An earlier life of mine led.
+            if leader == me {
+                return true;
+            }
+        }
+        let turn = roster.living().iter().position(|member| member.instance == *me).unwrap_or(0);
+        self.leaderless_beats >= u32::try_from(turn).unwrap_or(u32::MAX).saturating_mul(TURN_BEATS)
+    }
+
+    /// On a thread of its own: heartbeats must go on meanwhile.
+    fn take(&mut self) {
+        self.leaderless_beats = 0;
+        let (sender, receiver) = bounded(1);
+        let (log, id) = (Arc::clone(&self.log), self.field.transactional_id.clone());
+        let init = move || {
+            // Whoever wanted it may have ended.
+            let _ = sender.send(log.producer(&id, INIT_DEADLINE));
+        };
+        match std::thread::Builder::new().name("leader-init".to_owned()).spawn(init) {
+            Ok(_) => self.state = State::Taking(receiver),
+            Err(error) => self.resign(&error.to_string()),
+        }
+    }
+
+    fn begin(&mut self, producer: L::Producer) {
+        let at = self.at();
+        match self.log.watermarks(at) {
+            Ok(watermarks) => {
+                tracing::info!(instance = self.me.0, "leads");
+                self.state = State::Leading { producer, read_to: watermarks.high };
+            }
+            Err(error) => self.resign(&error.to_string()),
+        }
+    }
+
+    fn resign(&mut self, reason: &str) {
+        tracing::warn!(instance = self.me.0, reason, "does not lead");
+        self.state = State::Follower;
+        self.leaderless_beats = 0;
+    }
+
+    fn at(&self) -> TopicPartition {
+        TopicPartition { topic: self.field.control, partition: control::ASSIGNMENT_PARTITION }
+    }
+
+    /// `Some`: what is to be written, because it differs, or because I have not yet said that I lead.
+    fn decide(&self, directory: &Directory, roster: &Roster) -> Option<Assignment> {
+        let Field { layout, shards, rules, .. } = self.field;
+        let previous = directory.assignment.as_ref();
+        let same_layout = previous.filter(|previous| previous.layout == layout);
+        let before = same_layout.map_or(&[][..], |previous| &previous.shards);
+        let decided = assignment::next(before, shards, &roster.candidates(), rules);
+        let (leader, leader_incarnation) = self.me.clone();
+        let known = previous.is_some_and(|previous| {
+            previous.leader == leader && previous.leader_incarnation == leader_incarnation && previous.layout == layout
+        });
+        if known && decided == before {
+            return None;
+        }
+        Some(Assignment { epoch: directory.epoch() + 1, layout, leader, leader_incarnation, shards: decided })
+    }
+
+    fn write(&mut self, next: &Assignment) -> Result<(), Fault> {
+        let at = self.at();
+        let State::Leading { producer, read_to } = &mut self.state else { return Ok(()) };
+        let mut value = Vec::new();
+        self.encoder.encode(next, &mut value).map_err(|error| Fault::Discard(error.to_string()))?;
+        producer.begin()?;
+        producer.send(OutRecord {
+            topic: at.topic,
+            partition: at.partition,
+            key: Some(control::ASSIGNMENT_KEY),
+            value: Some(&value),
+            headers: &[],
+        })?;
+        producer.commit(COMMIT_DEADLINE)?;
+        let written = producer.last_offset(at).ok_or_else(|| Fault::Discard("no offset was reported".to_owned()))?;
+        *read_to = written + 1;
+        tracing::info!(epoch = next.epoch, moves = moves(next), "assigned");
+        metrics::counter!("kontor_assignments_total").increment(1);
+        Ok(())
+    }
+}
+
+/// Moves under way, for people.
+fn moves(assignment: &Assignment) -> usize {
+    assignment.shards.iter().filter(|owners| !owners.warming.is_empty()).count()
+}

@@ -1,0 +1,99 @@
+//! What an instance is told to do for a shard, as the shard's thread sees it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use schemas::query::NotOwner;
+use schemas::records::ShardRole;
+
+/// The part of this instance in a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To own it.
+    Active,
+    /// To follow its changelog.
+    Standby,
+    /// None.
+    Nothing,
+    /// The instance ends.
+    Ended,
+}
+
+/// Where shards learn their roles, and say how far they are.
+pub trait Roles: Send + Sync + 'static {
+    /// The role of now.
+    fn role(&self, shard: i32) -> Role;
+
+    /// Returns when the role is another than `role`, at the latest after `timeout`.
+    fn wait_while(&self, shard: i32, role: Role, timeout: Duration);
+
+    /// Reads what is decided to its end of now. The epoch under which this instance is to own the shard; `None`: it is
+    /// not. An error when that cannot be read: try again.
+    fn confirm(&self, shard: i32) -> Result<Option<i64>, String>;
+
+    /// Waits a moment for an earlier owner that lives to let go of the shard: an initialisation that meets its open
+    /// transaction costs half a second. Whoever does not let go is fenced all the same.
+    fn await_release(&self, shard: i32);
+
+    /// What this instance does for the shard, and the changelog records that it lacks (-1: not known); `None`: nothing.
+    fn report(&self, shard: i32, part: Option<(ShardRole, i64)>);
+
+    /// True: what is decided settles who owns a shard. False: only the fence and the claim do.
+    fn settles(&self) -> bool;
+
+    /// Who owns the shard, for those who ask the wrong instance.
+    fn owner(&self, shard: i32) -> NotOwner;
+
+    /// Whether this instance may call its answers fresh: it knows what is decided, and nobody can have taken its place
+    /// without its knowledge.
+    fn is_current(&self) -> bool;
+}
+
+/// One instance that owns all shards and asks nobody.
+#[derive(Debug, Default)]
+pub struct Alone {
+    ended: AtomicBool,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Alone {
+    /// From now on the instance ends.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        drop(self.lock.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl Roles for Alone {
+    fn role(&self, _: i32) -> Role {
+        if self.ended.load(Ordering::Relaxed) { Role::Ended } else { Role::Active }
+    }
+
+    fn wait_while(&self, shard: i32, role: Role, timeout: Duration) {
+        let mut guard = self.lock.lock();
+        self.changed.wait_while_for(&mut guard, |()| self.role(shard) == role, timeout);
+    }
+
+    fn confirm(&self, shard: i32) -> Result<Option<i64>, String> {
+        Ok((self.role(shard) == Role::Active).then_some(0))
+    }
+
+    fn await_release(&self, _: i32) {}
+
+    fn report(&self, _: i32, _: Option<(ShardRole, i64)>) {}
+
+    fn settles(&self) -> bool {
+        false
+    }
+
+    fn owner(&self, _: i32) -> NotOwner {
+        NotOwner::default()
+    }
+
+    fn is_current(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,196 @@
+//! Who lives, judged in log time. Pure.
+//!
+//! A member is silent for as many beats as my own heartbeats were appended since its last one. So a broker that stalls,
+//! or a reader that lags, suspects nobody: my own beats stand still with those of the others. A wrong suspicion (a
+//! member without the processor for a second) costs a move; data is protected by the fence and the claim.
+
+use std::collections::BTreeMap;
+
+use schemas::records::Member;
+
+use super::assignment::Candidate;
+
+/// Own beats without one of another member after which it counts as gone.
+pub const SILENT_BEATS_MAX: u32 = 5;
+
+#[derive(Clone, Debug)]
+struct Seen {
+    member: Member,
+    silent_beats: u32,
+}
+
+/// The members as one of them sees them.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    me: String,
+    incarnation: String,
+    seen: BTreeMap<String, Seen>,
+    own: Option<Member>,
+    /// Own beats of this incarnation that came back.
+    beats: u64,
+    usurper: Option<String>,
+}
+
+impl Roster {
+    /// Nobody is known yet.
+    pub fn new(me: &str, incarnation: &str) -> Roster {
+        let (me, incarnation) = (me.to_owned(), incarnation.to_owned());
+        Roster { me, incarnation, seen: BTreeMap::new(), own: None, beats: 0, usurper: None }
+    }
+
+    /// A heartbeat, in the order of the log.
+    pub fn beat(&mut self, member: &Member) {
+        if member.instance == self.me {
+            if member.incarnation != self.incarnation {
+                // An earlier life of mine, or somebody who began after me under my name.
+                if member.incarnation > self.incarnation {
+                    self.usurper = Some(member.incarnation.clone());
+                }
+                return;
+            }
+            self.beats += 1;
+            self.own = Some(member.clone());
+            for seen in self.seen.values_mut() {
+                seen.silent_beats = seen.silent_beats.saturating_add(1);
+            }
+            return;
+        }
+        self.seen.insert(member.instance.clone(), Seen { member: member.clone(), silent_beats: 0 });
+    }
+
+    /// A member left.
+    pub fn leave(&mut self, instance: &str) {
+        self.seen.remove(instance);
+    }
+
+    /// Whether my own beats came back: before that I have not read what the log knows.
+    pub fn is_joined(&self) -> bool {
+        self.beats > 0
+    }
+
+    /// Incarnation of another process that uses my name.
+    pub fn usurper(&self) -> Option<&str> {
+        self.usurper.as_deref()
+    }
+
+    /// Whether this life of a member counts as living.
+    pub fn lives(&self, instance: &str, incarnation: &str) -> bool {
+        if instance == self.me {
+            return incarnation == self.incarnation;
+        }
+        self.seen.get(instance).is_some_and(|seen| seen.member.incarnation == incarnation && is_living(seen))
+    }
+
+    /// Members that count as living, me among them once I have joined, by name.
+    pub fn living(&self) -> Vec<&Member> {
+        let others = self.seen.values().filter(|seen| is_living(seen)).map(|seen| &seen.member);
+        let mut living: Vec<_> = others.chain(&self.own).collect();
+        living.sort_by(|a, b| a.instance.cmp(&b.instance));
+        living
+    }
+
+    /// The same, as the decision about the assignment takes them.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let candidate = |member: &&Member| Candidate {
+            name: member.instance.clone(),
+            rack: member.rack.clone(),
+            shards: member.shards.iter().map(|shard| (shard.shard, (shard.role, shard.lag))).collect(),
+        };
+        self.living().iter().map(candidate).collect()
+    }
+}
+
+/// Who asked for a grace when it left (a restart) is waited for so long.
+fn is_living(seen: &Seen) -> bool {
+    let grace = u32::try_from(seen.member.grace_beats).unwrap_or(0);
+    seen.silent_beats < SILENT_BEATS_MAX.max(grace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(instance: &str, incarnation: &str) -> Member {
+        Member {
+            instance: instance.to_owned(),
+            incarnation: incarnation.to_owned(),
+            endpoint: String::new(),
+            rack: String::new(),
+            beat: 0,
+            grace_beats: 0,
+            shards: Vec::new(),
+        }
+    }
+
+    fn names(roster: &Roster) -> Vec<&str> {
+        roster.living().iter().map(|member| member.instance.as_str()).collect()
+    }
+
+    #[test]
+    fn who_is_silent_for_too_many_of_my_beats_is_gone() {
+        let mut roster = Roster::new("b", "1");
+        roster.beat(&beat("a", "1"));
+        assert_eq!(names(&roster), ["a"]);
+        assert!(!roster.is_joined());
+        for _ in 1..SILENT_BEATS_MAX {
+            roster.beat(&beat("b", "1"));
+            assert_eq!(names(&roster), ["a", "b"]);
+        }
+        // One sign of life is enough.
+        roster.beat(&beat("a", "1"));
+        for _ in 0..SILENT_BEATS_MAX {
+            assert!(roster.lives("a", "1"));
+            roster.beat(&beat("b", "1"));
+        }
+        assert_eq!(names(&roster), ["b"]);
+        assert!(!roster.lives("a", "1"));
+    }
+
+    #[test]
+    fn a_log_that_stands_still_suspects_nobody() {
+        let mut roster = Roster::new("b", "1");
+        roster.beat(&beat("b", "1"));
+        // However long nothing comes: no beat of mine, no silence of others.
+        for _ in 0..100 {
+            roster.beat(&beat("a", "1"));
+            roster.beat(&beat("c", "1"));
+        }
+        assert_eq!(names(&roster), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn who_leaves_is_gone_at_once_and_who_asked_for_a_grace_later() {
+        let mut roster = Roster::new("b", "1");
+        roster.beat(&beat("b", "1"));
+        roster.beat(&beat("a", "1"));
+        roster.beat(&Member { grace_beats: 20, ..beat("c", "1") });
+        roster.leave("a");
+        assert_eq!(names(&roster), ["b", "c"]);
+        for _ in 0..19 {
+            roster.beat(&beat("b", "1"));
+        }
+        assert_eq!(names(&roster), ["b", "c"]);
+        roster.beat(&beat("b", "1"));
+        assert_eq!(names(&roster), ["b"]);
+    }
+
+    #[test]
+    fn another_life_is_another_member_under_the_same_name() {
+        let mut roster = Roster::new("b", "1");
+        roster.beat(&beat("b", "1"));
+        roster.beat(&beat("a", "1"));
+        roster.beat(&beat("a", "2"));
+        assert!(roster.lives("a", "2") && !roster.lives("a", "1"));
+    }
+
+    #[test]
+    fn a_second_process_under_my_name_is_told_from_my_own_past() {
+        let mut roster = Roster::new("b", "2");
+        roster.beat(&beat("b", "1"));
+        assert_eq!(roster.usurper(), None);
+        roster.beat(&beat("b", "2"));
+        assert_eq!(roster.usurper(), None);
+        roster.beat(&beat("b", "3"));
+        assert_eq!(roster.usurper(), Some("3"));
+    }
+}

@@ -1,0 +1,318 @@
+//! The membership's thread: beats, reads, and leads when it is its turn.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::control::{self, Change, ControlError, Directory};
+use schemas::records::{Assignment, Member, ShardRole};
+use schemas::{Encoder, SchemaCache};
+
+use super::assignment::Rules;
+use super::board::{Board, Identity};
+use super::leader::{Field, Leader};
+use super::roster::Roster;
+use crate::clock::SharedClock;
+use crate::fault::LogError;
+use crate::log::{Log, LogAppender, LogConsumer, RecordBatch, TopicId, TopicPartition};
+
+/// Between two heartbeats, from the acknowledgement of the one to the next.
+const BEAT_INTERVAL: Duration = Duration::from_millis(150);
+/// Records and bytes of one poll.
+const POLL_RECORDS: usize = 10_000;
+const POLL_BYTES: usize = 1 << 20;
+/// Wait after a failed attempt, and for a schema.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a membership is about.
+#[derive(Clone, Debug)]
+pub struct MembershipOptions {
+    /// The control topic.
+    pub control: TopicId,
+    /// First part of the leader's transactional id.
+    pub application: String,
+    /// Layout of the shards.
+    pub layout: i32,
+    /// Number of shards.
+    pub shards: i32,
+    /// Name of this instance.
+    pub instance: String,
+    /// This life of it; a later one is greater.
+    pub incarnation: String,
+    /// Where its query service is reached, `http://host:port`.
+    pub endpoint: String,
+    /// Failure domain; empty: none.
+    pub rack: String,
+    /// What an assignment aims at.
+    pub rules: Rules,
+    /// For how long this instance keeps its shards when it ends; zero: it gives them away at once.
+    pub grace: Duration,
+}
+
+/// A running membership of one instance.
+pub struct Membership {
+    board: Arc<Board>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    grace: Duration,
+}
+
+impl Membership {
+    /// Joins: the first heartbeat goes out, and the thread begins to read.
+    pub fn start<L: Log>(
+        log: &Arc<L>,
+        clock: &SharedClock,
+        schemas: &SchemaCache,
+        (member, assignment): (Encoder<Member>, Encoder<Assignment>),
+        options: MembershipOptions,
+    ) -> Result<Membership, LogError> {
+        let me = Identity {
+            instance: options.instance.clone(),
+            incarnation: options.incarnation.clone(),
+            endpoint: options.endpoint.clone(),
+            rack: options.rack.clone(),
+        };
+        let appender: Box<dyn LogAppender> = Box::new(log.appender("heartbeats")?);
+        let at = TopicPartition { topic: options.control, partition: control::ASSIGNMENT_PARTITION };
+        let ends = Arc::clone(log);
+        let end_of_assignment = Box::new(move || ends.watermarks(at).map(|watermarks| watermarks.high));
+        let heart = (appender, member);
+        let board = Board::new(
+            (me, options.layout),
+            options.control,
+            Arc::clone(clock),
+            BEAT_INTERVAL,
+            heart,
+            end_of_assignment,
+        );
+        let board = Arc::new(board);
+        let grace = options.grace;
+        let mut worker = Worker {
+            log: Arc::clone(log),
+            clock: Arc::clone(clock),
+            schemas: schemas.clone(),
+            board: Arc::clone(&board),
+            roster: Roster::new(&options.instance, &options.incarnation),
+            directory: Directory::default(),
+            leader: Leader::new(
+                Arc::clone(log),
+                Field {
+                    control: options.control,
+                    transactional_id: format!("{}.leader", options.application),
+                    layout: options.layout,
+                    shards: options.shards,
+                    rules: options.rules,
+                },
+                (options.instance.clone(), options.incarnation.clone()),
+                assignment,
+            ),
+            consumer: None,
+            polled: RecordBatch::default(),
+            next_beat: Duration::ZERO,
+            proof: Proof::default(),
+            silent: false,
+            options,
+        };
+        let thread = std::thread::Builder::new().name("membership".to_owned()).spawn(move || worker.run());
+        let thread = thread.map_err(|error| LogError::Refused(format!("thread: {error}")))?;
+        Ok(Membership { board, thread: Some(thread), grace })
+    }
+
+    /// What it knows.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Says goodbye; call it when no shard runs any more. Blocks for a moment.
+    pub fn leave(mut self) {
+        self.end();
+        if let Err(error) = self.board.leave(grace_beats(self.grace)) {
+            tracing::warn!(%error, "could not say goodbye: the others find out by themselves");
+        }
+    }
+
+    /// Falls silent without a word.
+    pub(super) fn end(&mut self) {
+        self.board.end();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the membership's thread panicked");
+        }
+    }
+}
+
+/// Others count time in beats of their own.
+fn grace_beats(grace: Duration) -> i32 {
+    i32::try_from(grace.as_millis() / BEAT_INTERVAL.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// How far it is with showing that it was not given up.
+#[derive(Default)]
+struct Proof {
+    /// The last own heartbeat that was read back.
+    own: Option<i64>,
+    /// An own heartbeat after which the leader has spoken.
+    acknowledged: Option<i64>,
+    /// The same, and the end of the assignment at that time.
+    pending: Option<(i64, i64)>,
+}
+
+struct Worker<L: Log> {
+    log: Arc<L>,
+    clock: SharedClock,
+    schemas: SchemaCache,
+    board: Arc<Board>,
+    roster: Roster,
+    directory: Directory,
+    leader: Leader<L>,
+    consumer: Option<L::Consumer>,
+    polled: RecordBatch,
+    next_beat: Duration,
+    proof: Proof,
+    /// The last heartbeat failed.
+    silent: bool,
+    options: MembershipOptions,
+}
+
+impl<L: Log> Worker<L> {
+    fn run(&mut self) {
+        while !self.board.is_ended() {
+            self.beat();
+            if let Err(error) = self.read() {
+                tracing::warn!(%error, "the control topic cannot be read; trying again");
+                self.consumer = None;
+                self.clock.pause(PAUSE);
+            }
+            if let Some(other) = self.roster.usurper() {
+                let instance = &self.options.instance;
+                tracing::error!(instance, other, "a later process uses this name: this one ends; give each its own");
+                self.board.end();
+                return;
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        if self.clock.monotonic() < self.next_beat {
+            return;
+        }
+        match self.board.beat() {
+            Ok(()) if self.silent => {
+                self.silent = false;
+                tracing::info!("heartbeats are written again");
+            }
+            Ok(()) => {}
+            Err(error) if !self.silent => {
+                self.silent = true;
+                tracing::warn!(%error, "a heartbeat was not written");
+            }
+            Err(_) => {}
+        }
+        self.next_beat = self.clock.monotonic() + BEAT_INTERVAL;
+    }
+
+    /// Reads what came until the next heartbeat is due, and acts upon it.
+    fn read(&mut self) -> Result<(), LogError> {
+        if self.consumer.is_none() {
+            self.open()?;
+        }
+        let assignment = self.at(control::ASSIGNMENT_PARTITION);
+        let Some(consumer) = &mut self.consumer else { return Ok(()) };
+        let wait = self.next_beat.saturating_sub(self.clock.monotonic());
+        self.polled.clear();
+        consumer.poll(&mut self.polled, POLL_RECORDS, POLL_BYTES, wait)?;
+        let read_to = consumer.position(assignment)?.unwrap_or(0);
+        let polled = std::mem::take(&mut self.polled);
+        for record in polled.iter() {
+            self.fold(record.partition, record.key, record.value);
+        }
+        self.polled = polled;
+        self.leader.step(&self.directory, &self.roster, read_to);
+        self.prove(read_to)?;
+        self.board.publish(&self.directory, read_to, self.owned_elsewhere(), self.roster.is_joined());
+        Ok(())
+    }
+
+    /// After a gap in its heartbeats an instance may have been given up without knowing it. It is current again when the
+    /// leader has spoken after reading one of its heartbeats (it writes what it decided before it speaks again), and
+    /// when what was decided until then has been read.
+    fn prove(&mut self, read_to: i64) -> Result<(), LogError> {
+        if !self.board.has_lapsed() {
+            self.proof = Proof { own: self.proof.own, ..Proof::default() };
+            return Ok(());
+        }
+        if let Some(beat) = self.proof.acknowledged.take() {
+            let end = self.log.watermarks(self.at(control::ASSIGNMENT_PARTITION))?.high;
+            self.proof.pending = Some((beat, end));
+        }
+        if let Some((beat, end)) = self.proof.pending
+            && read_to >= end
+        {
+            self.proof.pending = None;
+            self.board.prove(beat);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<(), LogError> {
+        let mut starts = Vec::new();
+        for partition in [control::ASSIGNMENT_PARTITION, control::MEMBER_PARTITION] {
+            let at = self.at(partition);
+            starts.push((at, self.log.watermarks(at)?.low));
+        }
+        let mut consumer = self.log.consumer("control")?;
+        consumer.assign(&starts)?;
+        self.consumer = Some(consumer);
+        Ok(())
+    }
+
+    fn at(&self, partition: i32) -> TopicPartition {
+        TopicPartition { topic: self.options.control, partition }
+    }
+
+    fn fold(&mut self, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
+        loop {
+            match self.directory.apply(&self.schemas, partition, key, value) {
+                Ok(Change::Beat(name)) => self.heard(&name),
+                Ok(Change::Left(name)) => self.roster.leave(&name),
+                // My own word: every earlier leader was fenced before it.
+                Ok(Change::Assigned) if self.is_led_by(&self.options.instance) => {
+                    self.proof.acknowledged = self.proof.own;
+                }
+                Ok(Change::Assigned | Change::Nothing) => {}
+                Err(ControlError::Wait(_)) if !self.board.is_ended() => {
+                    self.clock.pause(PAUSE);
+                    continue;
+                }
+                Err(error) => tracing::error!(%error, "a control record is skipped"),
+            }
+            return;
+        }
+    }
+
+    fn heard(&mut self, name: &str) {
+        let Some(member) = self.directory.members.get(name) else { return };
+        self.roster.beat(member);
+        if self.is_led_by(name) {
+            self.proof.acknowledged = self.proof.own;
+        }
+        if member.instance == self.options.instance && member.incarnation == self.options.incarnation {
+            self.proof.own = Some(member.beat);
+            self.leader.beat();
+        }
+    }
+
+    /// Whether this life of a member leads, as far as the assignment tells.
+    fn is_led_by(&self, name: &str) -> bool {
+        let (Some(assignment), Some(member)) = (&self.directory.assignment, self.directory.members.get(name)) else {
+            return false;
+        };
+        assignment.leader == name && assignment.leader_incarnation == member.incarnation
+    }
+
+    fn owned_elsewhere(&self) -> BTreeSet<i32> {
+        let others = self.roster.living().into_iter().filter(|member| member.instance != self.options.instance);
+        let parts = others.flat_map(|member| &member.shards);
+        parts.filter(|part| part.role == ShardRole::Active).map(|part| part.shard).collect()
+    }
+}

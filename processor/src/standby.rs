@@ -1,0 +1,131 @@
+//! A standby: the stores of a shard that another instance owns, kept warm.
+//!
+//! First everything up to the watermark of now, as a restore does. Then it follows the tail and writes at Position
+//! records only: whole transactions, never half of one. Event topics are followed beside it. It claims nothing, answers
+//! nothing as fresh, and says how many records it lacks; told to own the shard, it has a tail to read and no more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::records::ShardRole;
+
+use crate::fault::LogError;
+use crate::history::{self, Part};
+use crate::log::{Log, LogConsumer, RecordBatch, TopicPartition};
+use crate::membership::Role;
+use crate::query::view::Life;
+use crate::restore;
+use crate::shard::{Interrupt, Shard, ShardParts};
+use crate::task::{POSITION_KEY, Task};
+use crate::topology::Application;
+
+/// Records and bytes of one poll.
+const POLL_RECORDS: usize = 5_000;
+const POLL_BYTES: usize = 4 << 20;
+/// Staged bytes of whole transactions after which a store is written.
+const WRITE_BYTES: usize = 1 << 20;
+/// Between two looks at how far the owner is.
+const LAG_INTERVAL: Duration = Duration::from_millis(500);
+
+impl<L: Log, A: Application> Shard<L, A> {
+    /// Follows the owner for as long as the instance is told to.
+    pub(crate) fn follow(&mut self) -> Result<(), Interrupt> {
+        self.set_life(|task| Life::Standby(Arc::clone(&task.store)));
+        // Before anything else: an owner that was told to become a standby lets go by this.
+        self.parts.roles.report(self.parts.id, Some((ShardRole::Standby, -1)));
+        self.prepare()?;
+        self.catch_up(Role::Standby)?;
+        let mut events = history::parts_to_follow(&self.parts, &self.tasks)?;
+        self.assign_tail(&events)?;
+        self.set_life(|task| Life::Standby(Arc::clone(&task.store)));
+        tracing::info!(shard = self.parts.id, "follows");
+        let (mut measured_at, mut polled) = (Duration::ZERO, RecordBatch::default());
+        loop {
+            self.parts.still(Role::Standby)?;
+            self.follow_tail(&mut polled, &mut events)?;
+            let now = self.parts.clock.monotonic();
+            if measured_at.is_zero() || now.saturating_sub(measured_at) >= LAG_INTERVAL {
+                measured_at = now;
+                self.tell_lag();
+            }
+        }
+    }
+
+    fn assign_tail(&mut self, events: &[Part]) -> Result<(), Interrupt> {
+        let changelog = self.parts.application.definition().changelog;
+        let tail = |task: &Task| {
+            let at = TopicPartition { topic: changelog, partition: task.partition };
+            (at, task.committed.changelog_offset)
+        };
+        let tails: Vec<_> = self.tasks.iter().map(tail).chain(events.iter().map(Part::start)).collect();
+        let Some(consumer) = &mut self.consumer else {
+            return Err(Interrupt::Retake("no consumer".to_owned()));
+        };
+        consumer.assign(&tails).map_err(|error| Interrupt::Retake(error.to_string()))
+    }
+
+    fn follow_tail(&mut self, polled: &mut RecordBatch, events: &mut [Part]) -> Result<(), Interrupt> {
+        let Some(consumer) = &mut self.consumer else {
+            return Err(Interrupt::Retake("no consumer".to_owned()));
+        };
+        polled.clear();
+        match consumer.poll(polled, POLL_RECORDS, POLL_BYTES, self.parts.options.idle_poll) {
+            Ok(()) => {}
+            // The client library reconnects by itself; the lag says that we fall behind.
+            Err(LogError::Unavailable(_)) => return Ok(()),
+            Err(error) => return Err(Interrupt::Retake(error.to_string())),
+        }
+        for task in &mut self.tasks {
+            follow_task(&self.parts, task, polled)?;
+        }
+        for part in events {
+            history::fold_part(&*self.parts.log, &*self.parts.application, part, polled).map_err(Interrupt::Retake)?;
+        }
+        Ok(())
+    }
+
+    /// Changelog records that the stores lack, markers counted in.
+    fn tell_lag(&mut self) {
+        let changelog = self.parts.application.definition().changelog;
+        let Some(consumer) = &mut self.consumer else { return };
+        let now = self.parts.clock.monotonic();
+        let mut lag = 0;
+        for task in &self.tasks {
+            let at = TopicPartition { topic: changelog, partition: task.partition };
+            let Ok(log) = self.parts.log.watermarks(at) else { return };
+            let position = consumer.position(at).ok().flatten().unwrap_or(0);
+            let lacks = (log.high - position.max(task.committed.changelog_offset)).max(0);
+            if lacks == 0 {
+                task.view.synced(now);
+            }
+            lag += lacks;
+        }
+        self.parts.roles.report(self.parts.id, Some((ShardRole::Standby, lag)));
+    }
+}
+
+/// Folds what was polled of one task, and writes what is whole.
+fn follow_task<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    task: &mut Task,
+    polled: &RecordBatch,
+) -> Result<(), Interrupt> {
+    let changelog = parts.application.definition().changelog;
+    // What is staged from an earlier poll is the beginning of a transaction: it was not whole then.
+    let mut whole = false;
+    let at = TopicPartition { topic: changelog, partition: task.partition };
+    for record in polled.iter().filter(|record| record.topic_partition() == at) {
+        if whole && task.overlay.bytes() > WRITE_BYTES {
+            write(parts, task)?;
+        }
+        restore::apply_record(parts, Role::Standby, task, &record)?;
+        whole = record.key == Some(POSITION_KEY);
+    }
+    if whole { write(parts, task) } else { Ok(()) }
+}
+
+fn write<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) -> Result<(), Interrupt> {
+    restore::write(parts, task)?;
+    task.view.restored(task.committed.commit_sequence);
+    Ok(())
+}
