@@ -12,7 +12,7 @@ use std::time::Duration;
 #[command(
     name = "gateway",
     version,
-    after_help = "Example: gateway --listen 127.0.0.1:8080 --processors http://127.0.0.1:7001"
+    after_help = "Example: gateway --listen 127.0.0.1:8080 --bootstrap 127.0.0.1:9092"
 )]
 pub struct Cli {
     /// What to do; without it the gateway runs.
@@ -54,8 +54,8 @@ pub struct Config {
     /// Where to listen; port 0 takes a free one and says which
     #[arg(long, env = "KONTOR_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Query services of the processors, http://host:port, comma-separated
-    #[arg(long, env = "KONTOR_PROCESSORS", default_value = "http://127.0.0.1:7001", value_delimiter = ',', value_parser = http_url)]
+    /// Query services of the processors, http://host:port, comma-separated; without them the topic `control` is asked
+    #[arg(long, env = "KONTOR_PROCESSORS", value_delimiter = ',', value_parser = http_url)]
     pub processors: Vec<String>,
     /// Where schema ids are remembered, so that the gateway starts while the registry is down
     #[arg(long, env = "KONTOR_CACHE_FILE")]
@@ -185,6 +185,19 @@ mod tests {
             let line = parse(&arguments).map(|_| ()).unwrap_err();
             assert!(!line.contains('\n') && line.contains(arguments[0]), "{line}");
         }
+    }
+
+    #[test]
+    fn without_addresses_the_processors_are_found_by_the_control_topic() {
+        assert!(parse(&[]).unwrap().config.processors.is_empty());
+        let given = parse(&["--processors", "http://a:1,http://b:2"]).unwrap().config.processors;
+        assert_eq!(given, ["http://a:1", "http://b:2"]);
+    }
+
+    #[test]
+    fn the_documentation_has_the_table() {
+        let documented = include_str!("../../docs/configuration.md");
+        assert!(documented.contains(&table(true)), "put `gateway config --markdown` into docs/configuration.md");
     }
 
     #[test]

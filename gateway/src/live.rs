@@ -1,8 +1,9 @@
 //! Live transactions: one watch per partition, however many subscribers.
 //!
-//! A [`Feed`] follows the table `transaction` of one partition. It always resumes after the last id that it has seen,
-//! so that a lost connection, a restarted processor or another owner leaves neither gap nor duplicate. It fans out
-//! through a bounded channel: a subscriber that does not keep up loses its place, never the gateway its memory.
+//! A [`Feed`] follows the table `transaction` of one partition, and goes along when it moves. It always resumes after
+//! the last id that it has seen, so that a lost connection, a restarted processor or another owner leaves neither gap
+//! nor duplicate. It fans out through a bounded channel: a subscriber that does not keep up loses its place, never the
+//! gateway its memory.
 
 pub mod cursor;
 pub mod filter;
@@ -12,7 +13,7 @@ use crate::problem::Problem;
 use crate::processors::{Processors, Range};
 use crate::rows::{self, Transaction};
 use parking_lot::Mutex;
-use schemas::query::{WatchRequest, WatchResponse};
+use schemas::query::WatchRequest;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
@@ -24,7 +25,7 @@ use tonic::{Code, Status};
 pub const BUFFERED: usize = 4096;
 /// Rows of one page when catching up.
 pub const PAGE: u32 = 1000;
-/// Pause before a lost watch is opened again.
+/// Pause before a lost watch is opened again where it was.
 const RECONNECT: Duration = Duration::from_millis(200);
 /// Deadline of one read when catching up; it is repeated for ever.
 const READ: Duration = Duration::from_secs(5);
@@ -119,7 +120,9 @@ impl Feed {
 
     async fn follow(&self, processors: &Processors) {
         let mut last = self.start(processors).await;
+        let mut changes = processors.changes();
         loop {
+            changes.seen();
             let ended = self.watch(processors, &mut last).await;
             tracing::debug!(partition = self.partition, %ended, "the watch of transactions ended, it is opened again");
             if ended.code() == Code::OutOfRange {
@@ -128,7 +131,8 @@ impl Feed {
                     tracing::warn!(partition = self.partition, %problem, "cannot catch up, trying again");
                 }
             }
-            tokio::time::sleep(RECONNECT).await;
+            // Not at all when an owner has changed meanwhile: it may be the new one that the watch has to go to.
+            changes.next_within(RECONNECT).await;
         }
     }
 
@@ -163,22 +167,20 @@ impl Feed {
             after: Some(rows::transaction_key(*last)),
             snapshot: false,
         };
-        let mut changes = match processors.watch(request).await {
-            Ok(changes) => changes,
+        let mut watch = match processors.watch(request).await {
+            Ok(watch) => watch,
             Err(status) => return status,
         };
         loop {
-            match changes.message().await {
-                Ok(Some(WatchResponse { entries, .. })) => {
-                    for entry in entries.iter().filter(|entry| !entry.deleted) {
-                        match rows::decode::<Transaction>(rows::TRANSACTION, entry) {
-                            Ok(transaction) => self.send(transaction, last),
-                            Err(problem) => tracing::error!(partition = self.partition, %problem),
-                        }
-                    }
-                }
-                Ok(None) => return Status::unavailable("the processor ended the watch"),
+            let response = match watch.next().await {
+                Ok(response) => response,
                 Err(status) => return status,
+            };
+            for entry in response.entries.iter().filter(|entry| !entry.deleted) {
+                match rows::decode::<Transaction>(rows::TRANSACTION, entry) {
+                    Ok(transaction) => self.send(transaction, last),
+                    Err(problem) => tracing::error!(partition = self.partition, %problem),
+                }
             }
         }
     }

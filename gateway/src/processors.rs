@@ -1,21 +1,24 @@
 //! Calls to the processors: every one has a deadline, and "not served right now" is tried again until then.
 //!
-//! Generic over tables; the reading of rows is in `rows.rs`. Holds no state but the routing.
+//! Generic over tables; the reading of rows is in `rows.rs`. Holds no state but the routing. How a call finds the owner
+//! while owners move is in `search`; what comes of a watch, in `watch`.
+
+mod search;
+mod watch;
+
+pub use watch::Watch;
 
 use crate::problem::Problem;
-use crate::routing::{Processor, Routing};
+use crate::routing::{Changes, Processor, Routing};
 use schemas::query::{
     AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, ScanRequest, ScanResponse, Token, WatchRequest,
-    WatchResponse,
 };
+use search::{FIRST_PAUSE, Search};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Status};
 
-/// First pause before a call is tried again; doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest that the protocol lets one call wait.
 const LONGEST_AWAIT_MS: u32 = 60_000;
 
@@ -51,6 +54,12 @@ impl Processors {
         self.routing.partitions()
     }
 
+    /// Tells when an owner may have changed.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        self.routing.changes()
+    }
+
     /// The partition of a key.
     #[must_use]
     pub fn partition_of(&self, key: &str) -> i32 {
@@ -74,6 +83,7 @@ impl Processors {
                     keys: keys.clone(),
                     tokens: tokens.to_vec(),
                     timeout_ms,
+                    stale_ms_max: 0,
                 };
                 async move { processor.calls.get(limited(request, timeout_ms)).await }
             })
@@ -113,6 +123,7 @@ impl Processors {
                 limit: range.limit,
                 tokens: Vec::new(),
                 timeout_ms,
+                stale_ms_max: 0,
             };
             async move { processor.calls.scan(limited(request, timeout_ms)).await }
         })
@@ -157,14 +168,13 @@ impl Processors {
     }
 
     /// Opens a watch at the owner, once: the caller decides how to go on after an error.
-    pub async fn watch(&self, request: WatchRequest) -> Result<Streaming<WatchResponse>, Status> {
-        let owner = self.routing.owner(request.partition);
-        let mut processor = owner.ok_or_else(|| Status::unavailable("nobody is known to own the partition"))?;
-        Ok(processor.watches.watch(request).await?.into_inner())
+    pub async fn watch(&self, request: WatchRequest) -> Result<Watch, Status> {
+        Watch::open(self.search(request.partition), request).await
     }
 
     /// Calls the owner until it answers, its error is final, or the deadline comes. The owner is looked up for each
-    /// attempt, because "not the owner any more" is a normal answer.
+    /// attempt, because "not the owner any more" is a normal answer. A call is given up when the owner moves meanwhile:
+    /// the earlier one may have been stopped and never answer. Every call is a read, so repeating it does no harm.
     async fn until<T, C, F>(
         &self,
         partition: i32,
@@ -177,7 +187,7 @@ impl Processors {
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
         let _timer = Timer { call_name, started: Instant::now() };
-        let mut pause = FIRST_PAUSE;
+        let mut search = self.search(partition);
         let mut reason = String::from("nobody is known to own it");
         loop {
             let left_ms = u32::try_from(deadline.saturating_duration_since(Instant::now()).as_millis());
@@ -185,17 +195,33 @@ impl Processors {
             if left_ms == 0 {
                 return Err(Problem::Unavailable(format!("partition {partition} is not served: {reason}")));
             }
-            if let Some(processor) = self.routing.owner(partition) {
-                match tokio::time::timeout_at(deadline, call(processor, left_ms)).await {
+            if let Some(owner) = search.owner() {
+                let answered = tokio::select! {
+                    biased;
+                    answered = tokio::time::timeout_at(deadline, call(owner.processor.clone(), left_ms)) => answered,
+                    () = search.moved(&owner) => {
+                        "it moves".clone_into(&mut reason);
+                        continue;
+                    }
+                };
+                match answered {
                     Err(_) => return Err(Problem::QueryTimedOut(format!("{call_name} on partition {partition}"))),
                     Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                    Ok(Err(status)) if is_transient(&status) => status.message().clone_into(&mut reason),
+                    Ok(Err(status)) if is_transient(&status) => {
+                        status.message().clone_into(&mut reason);
+                        if search.learn(&status) {
+                            continue;
+                        }
+                    }
                     Ok(Err(status)) => return Err(problem_of(call_name, partition, &status)),
                 }
             }
-            tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            search.pause(deadline).await;
         }
+    }
+
+    fn search(&self, partition: i32) -> Search {
+        Search::new(Arc::clone(&self.routing), partition)
     }
 }
 
@@ -218,8 +244,7 @@ fn limited<T>(message: T, timeout_ms: u32) -> Request<T> {
     request
 }
 
-/// Not served here, not yet, its store is being restored, or the connection broke: another attempt may well succeed. Every call is a read, so a
-/// repeated one does no harm.
+/// Not served here, not yet, its store is being restored, or the connection broke: another attempt may well succeed.
 fn is_transient(status: &Status) -> bool {
     matches!(
         status.code(),

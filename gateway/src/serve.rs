@@ -1,12 +1,13 @@
 //! Starting and stopping a gateway.
 //!
 //! [`start`] puts the parts together over whatever implements their seams, so tests start one over fakes; the binary
-//! starts one over Kafka ([`run`]). Stopping: no new connections, WebSockets are told and closed, what is under way
-//! may finish for a moment.
+//! starts one over Kafka ([`run`], with the parts of `over_kafka`). Stopping: no new connections, WebSockets are told
+//! and closed, what is under way may finish for a moment.
+
+mod over_kafka;
 
 use crate::api::Api;
 use crate::command::Commands;
-use crate::command::kafka::{KafkaCommands, KafkaSettings};
 use crate::command::passwords::Passwords;
 use crate::config::Config;
 use crate::http::origin::Origins;
@@ -16,12 +17,11 @@ use crate::limits::Limits;
 use crate::live::Live;
 use crate::problem::Problem;
 use crate::processors::Processors;
-use crate::routing::{Configured, Routing};
+use crate::routing::Routing;
 use crate::schema::{self, Bank};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use schemas::records::{AvroRecord, ConfirmAccountCreation, ConfirmMoneyTransfer};
-use schemas::topics::{Target, Topology, TopologyError, VerifyError, verify_topics};
-use schemas::{CacheConfig, ResolveError, SchemaCache, StartError as CacheError};
+use schemas::topics::{TopologyError, VerifyError};
+use schemas::{ResolveError, StartError as CacheError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +29,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long the registry may take at start.
-const RESOLVE: Duration = Duration::from_secs(8);
-/// How long Kafka may take at start.
-const VERIFY_MS: u64 = 8000;
 /// How long a stop waits for connections.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Histograms of durations, seconds.
@@ -59,6 +55,9 @@ pub enum StartError {
     /// The producer cannot be made.
     #[error("kafka producer: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
+    /// No thread.
+    #[error("cannot start the thread that reads the control topic: {0}")]
+    Tail(std::io::Error),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {source}; choose another with KONTOR_LISTEN")]
     Listen {
@@ -196,15 +195,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let metrics = install_metrics()?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let topology = Topology::load(&config.topics)?.with_prefix(&config.prefix);
-    let commands = Arc::new(kafka_commands(&config, &topology).await?);
-    let routing = Arc::new(Configured::new(topology.partitions, &config.processors)?);
     let background = CancellationToken::new();
-    tokio::spawn({
-        let (routing, background) = (Arc::clone(&routing), background.clone());
-        async move { routing.follow(background).await }
-    });
-    tokio::spawn(upkeep(metrics.clone(), background.clone()));
+    let parts = over_kafka::parts(&config, metrics.clone(), &background).await?;
+    tokio::spawn(upkeep(metrics, background.clone()));
     let behaviour = Behaviour {
         allowed_origins: config.allowed_origins.clone(),
         dev: config.is_dev(),
@@ -216,10 +209,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
         },
     };
     let dev = behaviour.dev;
-    let gateway = start(listener, Parts { routing, commands, metrics }, behaviour)?;
+    let gateway = start(listener, parts, behaviour)?;
     tracing::info!(
         address = %gateway.address,
-        processors = ?config.processors,
         "listening; GraphiQL and introspection are {}",
         if dev { "on (KONTOR_DEV=false turns them off)" } else { "off (KONTOR_DEV=true turns them on)" }
     );
@@ -228,33 +220,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     gateway.stop().await;
     background.cancel();
     Ok(())
-}
-
-/// Checks the topic and learns the schema ids, then makes the producer. Only `commands` matters to a gateway.
-async fn kafka_commands(config: &Config, topology: &Topology) -> Result<KafkaCommands, StartError> {
-    let mut own = topology.clone();
-    own.topics.retain(|topic| topic.base == "commands");
-    let target = Target { timeout_ms: VERIFY_MS, ..Target::new(&config.bootstrap, &config.registry) };
-    verify_topics(&target, &own).await?;
-    let topic = own.topic("commands").ok_or_else(|| StartError::Declaration("there is no topic `commands`".into()))?;
-    let topic = topic.name.clone();
-    let cache =
-        SchemaCache::start(CacheConfig { registry_url: config.registry.clone(), file: config.cache_file.clone() })?;
-    let resolving = cache.clone();
-    let resolved = tokio::task::spawn_blocking(move || resolving.resolve_within(&own, RESOLVE)).await;
-    resolved.map_err(|_| Problem::Internal("learning the schema ids failed".into()))??;
-    let id_of = |record: &'static str| {
-        let id = cache.id_of(&topic, record);
-        id.ok_or_else(|| StartError::Declaration(format!("topic `commands` does not hold {record}")))
-    };
-    let settings = KafkaSettings {
-        bootstrap: config.bootstrap.clone(),
-        account_creation_schema: id_of(ConfirmAccountCreation::full_name())?,
-        transfer_schema: id_of(ConfirmMoneyTransfer::full_name())?,
-        topic: topic.clone(),
-        delivery_timeout_ms: config.command_timeout_ms.max(1000),
-    };
-    Ok(KafkaCommands::start(settings)?)
 }
 
 /// The recorder's own housekeeping.

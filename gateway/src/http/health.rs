@@ -1,7 +1,7 @@
 //! `/livez`, `/readyz`, `/metrics`: for whoever runs the gateway.
 //!
-//! Alive depends on nothing outside: a restart would mend nothing there. Ready means that every partition is served
-//! and that commands can be handed to Kafka.
+//! Alive depends on nothing outside: a restart would mend nothing there. Ready means that every partition has an owner
+//! that answers and takes commands, and that commands can be handed to Kafka.
 
 use super::Web;
 use crate::routing::PartitionState;

@@ -8,6 +8,8 @@ use crate::live::cursor::Cursor;
 use crate::live::filter::{Direction, Filter};
 use crate::live::follower;
 use crate::problem::{Problem, coded};
+use crate::processors::Watch;
+use crate::routing::Changes;
 use crate::rows;
 use async_graphql::{Context, Result, Subscription};
 use futures_util::{Stream, StreamExt, stream};
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
-/// Pause before a lost watch of an account is opened again.
+/// Pause before a lost watch of an account is opened again where it was.
 const RECONNECT: Duration = Duration::from_millis(200);
 
 /// What can be followed.
@@ -100,11 +102,13 @@ fn record_delay(time_ms: i64) {
     metrics::histogram!("kontor_subscription_push_delay_seconds").record(now.saturating_sub(decided).as_secs_f64());
 }
 
-/// Follows one row. After a lost connection the row is read anew, and shown when it differs.
+/// Follows one row. After a lost connection, or at another owner, the row is read anew, and shown when it differs.
 struct AccountWatch {
     bank: Arc<Bank>,
     iban: String,
-    changes: Option<tonic::Streaming<schemas::query::WatchResponse>>,
+    watch: Option<Watch>,
+    /// Of owners, since the watch was opened.
+    changes: Changes,
     shown: Option<Account>,
     /// Until when the first row must have come.
     deadline: Instant,
@@ -112,25 +116,26 @@ struct AccountWatch {
 }
 
 fn account_changes(bank: Arc<Bank>, iban: String, deadline: Instant) -> impl Stream<Item = Result<Account>> + use<> {
-    let watch = AccountWatch { bank, iban, changes: None, shown: None, deadline, ended: false };
-    stream::unfold(watch, |mut watch| async move {
-        if watch.ended {
+    let changes = bank.processors.changes();
+    let account = AccountWatch { bank, iban, watch: None, changes, shown: None, deadline, ended: false };
+    stream::unfold(account, |mut account| async move {
+        if account.ended {
             return None;
         }
-        let next = watch.next().await;
-        watch.ended = next.is_err();
-        Some((next.map_err(coded), watch))
+        let next = account.next().await;
+        account.ended = next.is_err();
+        Some((next.map_err(coded), account))
     })
 }
 
 impl AccountWatch {
     async fn next(&mut self) -> Result<Account, Problem> {
         loop {
-            let mut changes = match self.changes.take() {
-                Some(changes) => changes,
+            let mut watch = match self.watch.take() {
+                Some(watch) => watch,
                 None => self.open().await?,
             };
-            let Ok(Some(response)) = changes.message().await else {
+            let Ok(response) = watch.next().await else {
                 // The processor went away or fell back: a new watch begins with the row as it is now.
                 self.pause().await?;
                 continue;
@@ -140,7 +145,7 @@ impl AccountWatch {
             if account.is_none() && response.live && self.shown.is_none() {
                 return Err(Problem::NotFound(format!("there is no account {}", self.iban)));
             }
-            self.changes = Some(changes);
+            self.watch = Some(watch);
             if let Some(account) = account.as_ref().map(Account::of).filter(|a| self.shown.as_ref() != Some(a)) {
                 self.shown = Some(account.clone());
                 return Ok(account);
@@ -148,8 +153,9 @@ impl AccountWatch {
         }
     }
 
-    async fn open(&mut self) -> Result<tonic::Streaming<schemas::query::WatchResponse>, Problem> {
+    async fn open(&mut self) -> Result<Watch, Problem> {
         loop {
+            self.changes.seen();
             let request = WatchRequest {
                 partition: self.bank.processors.partition_of(&self.iban),
                 table: rows::ACCOUNT.to_owned(),
@@ -158,7 +164,7 @@ impl AccountWatch {
                 snapshot: true,
             };
             match self.bank.processors.watch(request).await {
-                Ok(changes) => return Ok(changes),
+                Ok(watch) => return Ok(watch),
                 Err(status) => {
                     tracing::debug!(%status, "an account cannot be watched");
                     self.pause().await?;
@@ -168,11 +174,11 @@ impl AccountWatch {
     }
 
     /// Before the first row the client waits for a limited time; later an outage is simply waited out.
-    async fn pause(&self) -> Result<(), Problem> {
+    async fn pause(&mut self) -> Result<(), Problem> {
         if self.shown.is_none() && Instant::now() >= self.deadline {
             return Err(Problem::Unavailable("the account cannot be watched".into()));
         }
-        tokio::time::sleep(RECONNECT).await;
+        self.changes.next_within(RECONNECT).await;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP over real sockets: what is taken, what is refused, and how.
 
+use crate::fake::two::Two;
 use crate::fake::{Delivery, World};
 use gateway::serve::Behaviour;
 use serde_json::{Value, json};
@@ -124,18 +125,7 @@ async fn only_configured_origins_are_accepted() {
 async fn ready_means_that_all_partitions_are_served_and_commands_are_taken() {
     let world = World::new().await;
     let address = world.gateway.address;
-    let readyz = || send(address, "GET", "/readyz", &[], "");
-    let until = async |status: u16| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let reply = readyz().await;
-            if reply.status == status {
-                return reply.json();
-            }
-            assert!(Instant::now() < deadline, "{}", reply.body);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
+    let until = async |status: u16| until_readyz(address, |reply| reply.status == status).await;
     let ready = until(200).await;
     assert_eq!((&ready["ready"], &ready["served"]), (&json!(true), &json!(crate::fake::PARTITIONS)));
 
@@ -153,6 +143,40 @@ async fn ready_means_that_all_partitions_are_served_and_commands_are_taken() {
     world.deliver(Delivery::NotSent);
     assert_eq!(until(503).await["commands"], false);
     assert_eq!(send(address, "GET", "/livez", &[], "").await.status, 200, "alive all the same");
+}
+
+/// Asks until the answer is as wanted.
+async fn until_readyz(address: SocketAddr, is_wanted: impl Fn(&Reply) -> bool) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let reply = send(address, "GET", "/readyz", &[], "").await;
+        if is_wanted(&reply) {
+            return reply.json();
+        }
+        assert!(Instant::now() < deadline, "{}", reply.body);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn readiness_names_the_owners_and_waits_for_their_answer() {
+    let two = Two::new().await;
+    let address = two.world.gateway.address;
+    let is = |status: u16, owner: &'static str, state: &'static str| {
+        until_readyz(address, move |reply| {
+            let body = reply.json();
+            let first = &body["partitions"][0];
+            reply.status == status && first["owner"] == owner && first["state"] == state
+        })
+    };
+    is(200, "a", "running").await;
+    two.a.freeze();
+    is(503, "a", "unknown").await;
+    let moved = Instant::now();
+    two.give_to(&two.b);
+    let ready = is(200, "b", "running").await;
+    assert!(moved.elapsed() < Duration::from_secs(1), "{:?}", moved.elapsed());
+    assert_eq!((&ready["ready"], &ready["served"]), (&json!(true), &json!(crate::fake::PARTITIONS)));
 }
 
 #[tokio::test]

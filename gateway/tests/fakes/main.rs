@@ -7,6 +7,7 @@
 mod fake;
 mod hostile;
 mod http;
+mod moves;
 mod operations;
 mod schema_text;
 mod streams;

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Stream(BoxStream<'static, async_graphql::Response>);
+pub struct Stream(BoxStream<'static, async_graphql::Response>);
 
 impl Stream {
-    fn open(world: &World, query: &str) -> Self {
+    pub fn open(world: &World, query: &str) -> Self {
         Self(world.gateway.api.subscribe(async_graphql::Request::new(query)).boxed())
     }
 
     /// Open, and its feeds are joined.
-    async fn live(world: &World, query: &str) -> Self {
+    pub async fn live(world: &World, query: &str) -> Self {
         let before = world.gateway.live.channels();
         let mut stream = Self::open(world, query);
         let joined = async {
@@ -31,7 +31,7 @@ impl Stream {
         stream
     }
 
-    async fn next(&mut self) -> Value {
+    pub async fn next(&mut self) -> Value {
         let response = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("the stream says nothing");
         serde_json::to_value(response.expect("the stream has ended")).unwrap()
     }
@@ -42,7 +42,7 @@ impl Stream {
         response["data"]["stream_transactions"].clone()
     }
 
-    async fn amounts(&mut self, count: usize) -> Vec<i64> {
+    pub async fn amounts(&mut self, count: usize) -> Vec<i64> {
         let mut amounts = Vec::new();
         for _ in 0..count {
             amounts.push(text(&self.transaction().await["amount_cents"]).parse().unwrap());
@@ -50,7 +50,7 @@ impl Stream {
         amounts
     }
 
-    fn says_nothing(&mut self) -> bool {
+    pub fn says_nothing(&mut self) -> bool {
         self.0.next().now_or_never().is_none()
     }
 
@@ -59,7 +59,7 @@ impl Stream {
     }
 }
 
-fn with(arguments: &str) -> String {
+pub fn with(arguments: &str) -> String {
     format!("subscription {{ stream_transactions{arguments} {{ id iban amount_cents direction descr cursor }} }}")
 }
 

@@ -47,7 +47,7 @@ async fn known_schemas_are_enough_to_start_while_the_registry_is_down() {
     let (host, path) = space.registry().trim_start_matches("http://").split_once('/').unwrap();
     let proxy = Proxy::start(host).unwrap();
     let registry = format!("http://{}/{path}", proxy.address);
-    let mut gateway = space.gateway("g1", &[&processor]).env("KONTOR_REGISTRY", registry).start().unwrap();
+    let mut gateway = space.gateway("g1", &[]).env("KONTOR_REGISTRY", registry).start().unwrap();
     gateway.wait_ready(PATIENCE).await.unwrap();
     proxy.cut();
     gateway.start().unwrap();

@@ -3,10 +3,11 @@
 
 pub mod processor;
 pub mod socket;
+pub mod two;
 
 use futures_util::future::BoxFuture;
 use gateway::command::{Command, Commands, SendError};
-use gateway::routing::Configured;
+use gateway::routing::{Configured, Routing};
 use gateway::serve::{Behaviour, Gateway, Parts, start};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use parking_lot::Mutex;
@@ -97,6 +98,16 @@ impl World {
             let (routing, background) = (Arc::clone(&routing), background.clone());
             async move { routing.follow(background).await }
         });
+        Self::over(bank, routing, background, behaviour).await
+    }
+
+    /// A gateway that finds the bank by this routing.
+    pub async fn over(
+        bank: Arc<FakeProcessor>,
+        routing: Arc<dyn Routing>,
+        background: CancellationToken,
+        behaviour: Behaviour,
+    ) -> Self {
         let commands = Arc::new(FakeCommands {
             bank: Arc::clone(&bank),
             delivery: Mutex::new(Delivery::Works),

@@ -1,4 +1,5 @@
-//! A processor from maps: the query protocol over a real socket, and a bank of a few lines.
+//! A processor from maps: the query protocol over a real socket, and a bank of a few lines. Several may serve the same
+//! maps, as owners do that follow each other.
 
 use futures_util::Stream;
 use gateway::command::Command;
@@ -15,7 +16,7 @@ use schemas::records::{ConfirmAccountCreation, ConfirmMoneyTransfer};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -42,24 +43,46 @@ struct State_ {
     next_iban: u64,
 }
 
+/// What a processor says instead of an answer.
+type Refusal = Box<dyn Fn() -> Status + Send>;
+
 pub struct FakeProcessor {
+    pub name: String,
     pub partitions: i32,
     address: SocketAddr,
-    state: Mutex<State_>,
-    changed: watch::Sender<usize>,
+    state: Arc<Mutex<State_>>,
+    changed: Arc<watch::Sender<usize>>,
+    refusal: Mutex<Option<Refusal>>,
+    /// Calls so far, without watches and questions about the state.
+    calls: watch::Sender<usize>,
     /// What serves; a runtime of its own, so that a kill takes every connection with it.
     serving: Mutex<Option<Runtime>>,
+    frozen: Mutex<Option<mpsc::Sender<()>>>,
 }
 
 impl FakeProcessor {
     pub async fn start(partitions: i32) -> Arc<Self> {
+        let state = State_ { state: "running".into(), ..State_::default() };
+        Self::over("fake", partitions, Arc::new(Mutex::new(state)), Arc::new(watch::Sender::new(0)))
+    }
+
+    /// One more processor of the same bank.
+    pub fn beside(&self, name: &str) -> Arc<Self> {
+        Self::over(name, self.partitions, Arc::clone(&self.state), Arc::clone(&self.changed))
+    }
+
+    fn over(name: &str, partitions: i32, state: Arc<Mutex<State_>>, changed: Arc<watch::Sender<usize>>) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let processor = Arc::new(Self {
+            name: name.into(),
             partitions,
             address: listener.local_addr().unwrap(),
-            state: Mutex::new(State_ { state: "running".into(), ..State_::default() }),
-            changed: watch::Sender::new(0),
+            state,
+            changed,
+            refusal: Mutex::new(None),
+            calls: watch::Sender::new(0),
             serving: Mutex::new(None),
+            frozen: Mutex::new(None),
         });
         processor.serve(listener);
         processor
@@ -69,8 +92,39 @@ impl FakeProcessor {
         format!("http://{}", self.address)
     }
 
+    /// Says this to every call from now on, and ends what is open with it.
+    pub fn refuse(&self, refusal: impl Fn() -> Status + Send + 'static) {
+        *self.refusal.lock() = Some(Box::new(refusal));
+        self.announce();
+    }
+
+    pub fn calls(&self) -> usize {
+        *self.calls.borrow()
+    }
+
+    pub async fn until_called(&self, times: usize) {
+        let mut calls = self.calls.subscribe();
+        let called = calls.wait_for(|calls| *calls >= times);
+        tokio::time::timeout(Duration::from_secs(20), called).await.expect("nobody calls").unwrap();
+    }
+
+    /// Stands still as a stopped process does: connections stay open, nothing is said any more.
+    pub fn freeze(&self) {
+        let (thaw, thawed) = mpsc::channel();
+        let (freezing, is_frozen) = mpsc::channel();
+        // The only thread that serves is the one that waits here.
+        let stand_still = async move {
+            freezing.send(()).unwrap();
+            let _ = thawed.recv();
+        };
+        self.serving.lock().as_ref().expect("it serves").spawn(stand_still);
+        is_frozen.recv().unwrap();
+        *self.frozen.lock() = Some(thaw);
+    }
+
     /// Cuts every connection, as a killed process does.
     pub fn kill(&self) {
+        self.frozen.lock().take();
         if let Some(runtime) = self.serving.lock().take() {
             runtime.shutdown_background();
         }
@@ -294,6 +348,9 @@ struct Service {
 
 impl Service {
     fn check(&self, partition: i32) -> Result<(), Status> {
+        if let Some(refusal) = &*self.bank.refusal.lock() {
+            return Err(refusal());
+        }
         if self.bank.state.lock().state != "running" {
             return Err(Status::unavailable("restoring"));
         }
@@ -301,6 +358,11 @@ impl Service {
             return Err(Status::failed_precondition("not the owner"));
         }
         Ok(())
+    }
+
+    fn called(&self, partition: i32) -> Result<(), Status> {
+        self.bank.calls.send_modify(|calls| *calls += 1);
+        self.check(partition)
     }
 
     fn rows(&self, partition: i32, table: &str) -> Rows {
@@ -312,19 +374,19 @@ impl Service {
 impl Query for Service {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let request = request.into_inner();
-        self.check(request.partition)?;
+        self.called(request.partition)?;
         let rows = self.rows(request.partition, &request.table);
         let found = request
             .keys
             .into_iter()
             .filter_map(|key| rows.get(&key).map(|value| Entry { key, value: value.clone(), deleted: false }));
         let token = self.bank.token(&self.bank.state.lock(), request.partition);
-        Ok(Response::new(GetResponse { entries: found.collect(), token: Some(token) }))
+        Ok(Response::new(GetResponse { entries: found.collect(), token: Some(token), stale: false }))
     }
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
         let request = request.into_inner();
-        self.check(request.partition)?;
+        self.called(request.partition)?;
         if !(1..=1000).contains(&request.limit) {
             return Err(Status::invalid_argument("limit"));
         }
@@ -346,12 +408,12 @@ impl Query for Service {
         let more = all.len() > limit;
         all.truncate(limit);
         let token = self.bank.token(&self.bank.state.lock(), request.partition);
-        Ok(Response::new(ScanResponse { entries: all, more, token: Some(token) }))
+        Ok(Response::new(ScanResponse { entries: all, more, token: Some(token), stale: false }))
     }
 
     async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<AwaitResponse>, Status> {
         let request = request.into_inner();
-        self.check(request.partition)?;
+        self.called(request.partition)?;
         let deadline = tokio::time::Instant::now() + Duration::from_millis(request.timeout_ms.into());
         let mut changed = self.bank.changed.subscribe();
         loop {
@@ -367,6 +429,7 @@ impl Query for Service {
             if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
                 return Ok(Response::new(AwaitResponse::default()));
             }
+            self.check(request.partition)?;
         }
     }
 
@@ -375,6 +438,8 @@ impl Query for Service {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
         self.check(request.partition)?;
+        // Before the rows are read, so that no later change is missed.
+        let mut changed = self.bank.changed.subscribe();
         let position = {
             let mut state = self.bank.state.lock();
             if state.watches_too_old > 0 {
@@ -395,7 +460,6 @@ impl Query for Service {
             Vec::new()
         };
         tokio::spawn(async move {
-            let mut changed = bank.changed.subscribe();
             let mut position = position;
             let mut entries: Vec<Entry> = first;
             let mut live = true;
@@ -408,6 +472,11 @@ impl Query for Service {
                 tokio::select! {
                     () = sender.closed() => return,
                     _ = changed.changed() => {}
+                }
+                let refused = bank.refusal.lock().as_ref().map(|refusal| refusal());
+                if let Some(refused) = refused {
+                    let _ = sender.send(Err(refused)).await;
+                    return;
                 }
                 let state = bank.state.lock();
                 entries = state.log[position..]
@@ -430,6 +499,6 @@ impl Query for Service {
             .map(|partition| PartitionStatus { partition, state: state.clone(), ..PartitionStatus::default() })
             .collect();
         let partition_count = self.bank.partitions;
-        Ok(Response::new(StatusResponse { instance: "fake".into(), partitions, partition_count }))
+        Ok(Response::new(StatusResponse { instance: self.bank.name.clone(), partitions, partition_count }))
     }
 }
