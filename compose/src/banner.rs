@@ -10,9 +10,9 @@ pub fn banner(file: &StackFile) -> String {
         let http = gateway.http.as_deref().unwrap_or_default();
         line(if i == 0 { "gateway" } else { "" }, &format!("{http}/graphql   (try {http}/graphiql)"));
     }
-    if let Some(processor) = &file.processor {
+    for (i, processor) in file.processors.iter().enumerate() {
         let http = processor.http.as_deref().unwrap_or_default();
-        line("processor", &format!("{http}/metrics"));
+        line(if i == 0 { "processor" } else { "" }, &format!("{http}/metrics"));
     }
     line("kafka", &file.bootstrap);
     line("registry", &file.registry);
@@ -52,14 +52,15 @@ pub fn status(file: &StackFile) -> String {
     let mut text = String::new();
     for (name, part) in file.parts() {
         let state = match part.process() {
-            Some(process) if process.is_alive() => format!("runs (pid {})", process.pid),
+            Some(process) if process.is_alive() && part.ready => format!("runs (pid {})", process.pid),
+            Some(process) if process.is_alive() => format!("is not ready yet (pid {})", process.pid),
             _ => "does not run".to_string(),
         };
         let restarts = match part.restarts {
             0 => String::new(),
             n => format!(", restarted {n} times"),
         };
-        text.push_str(&format!("  {name:<10} {state}{restarts}\n"));
+        text.push_str(&format!("  {name:<11} {state}{restarts}\n"));
     }
     text
 }
@@ -112,12 +113,35 @@ mod tests {
     }
 
     #[test]
+    fn each_instance_has_its_line_and_says_whether_it_is_ready() {
+        let mut file = sample(Path::new("/s"));
+        let me = crate::process::Process::current().unwrap();
+        for (part, ready) in file.processors.iter_mut().zip([true, false]) {
+            (part.pid, part.started_ticks, part.ready) = (Some(me.pid), Some(me.started_ticks), ready);
+        }
+        let text = status(&file);
+        for line in ["processor-1 runs (pid", "processor-2 is not ready yet (pid", "gateway-1   does not run"] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
     fn every_address_is_shown() {
         let mut file = sample(Path::new("/s"));
         file.gateways[0].http = Some("http://127.0.0.1:8181".into());
         file.gateways[1].http = Some("http://127.0.0.1:8182".into());
+        file.processors[0].http = Some("http://127.0.0.1:8190".into());
+        file.processors[1].http = Some("http://127.0.0.1:8196".into());
         let text = banner(&file);
-        for address in ["8181/graphql", "8182/graphql", "127.0.0.1:8192", "8194/apis/ccompat/v7", "/s/logs"] {
+        for address in [
+            "8181/graphql",
+            "8182/graphql",
+            "8190/metrics",
+            "8196/metrics",
+            "127.0.0.1:8192",
+            "8194/apis/ccompat/v7",
+            "/s/logs",
+        ] {
             assert!(text.contains(address), "{address} in {text}");
         }
     }

@@ -16,7 +16,7 @@ pub enum PartKind {
     Registry,
     /// `topics apply`, once both are ready.
     Topics,
-    /// The processor.
+    /// Every processor.
     Processor,
     /// Every gateway.
     Gateway,
@@ -86,6 +86,8 @@ pub struct Config {
     pub ports: Ports,
     /// Number of gateways, from 1.
     pub gateways: u16,
+    /// Number of processors, from 1.
+    pub instances: u16,
     /// What to start.
     pub parts: Selection,
     /// Put before every topic name.
@@ -128,8 +130,10 @@ impl Config {
             all.extend((1..=self.gateways).map(|n| (ports.gateway(n), format!("gateway-{n}"))));
         }
         if self.parts.has(PartKind::Processor) {
-            all.push((ports.processor_http(), "processor (http)".into()));
-            all.push((ports.processor_grpc(), "processor (grpc)".into()));
+            for n in 1..=self.instances {
+                all.push((ports.processor_http(n), format!("processor-{n} (http)")));
+                all.push((ports.processor_grpc(n), format!("processor-{n} (grpc)")));
+            }
         }
         if self.parts.has(PartKind::Kafka) {
             all.push((ports.kafka(), "kafka".into()));
@@ -153,6 +157,7 @@ pub(crate) mod tests {
             dir: dir.to_path_buf(),
             ports: Ports::new(19_000).unwrap(),
             gateways: 2,
+            instances: 2,
             parts: Selection::all(),
             prefix: String::new(),
             for_tests: false,
@@ -180,7 +185,7 @@ pub(crate) mod tests {
     #[test]
     fn only_the_ports_of_the_selected_parts_are_checked() {
         let mut config = config(Path::new("/x"));
-        assert_eq!(config.ports_in_use().len(), 8);
+        assert_eq!(config.ports_in_use().len(), 10);
         config.parts = Selection::only(&["kafka".into()]).unwrap();
         let ports: Vec<u16> = config.ports_in_use().into_iter().map(|p| p.0).collect();
         assert_eq!(ports, [19_012, 19_013]);

@@ -100,12 +100,10 @@ fn forget_processes(file: &mut StackFile) {
     let names: Vec<String> = file.parts().into_iter().map(|(name, _)| name).collect();
     for name in names {
         if let Some(part) = file.part_mut(&name) {
-            part.pid = None;
-            part.started_ticks = None;
+            part.forget_process();
         }
     }
-    file.supervisor.pid = None;
-    file.supervisor.started_ticks = None;
+    file.supervisor.forget_process();
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! `stack`: the command line over the crate. `compose/up` and `compose/down` are thin scripts around it.
+//! `stack`: the command line over the crate. `compose/up`, `compose/scale` and `compose/down` are thin scripts around
+//! it.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,11 +8,11 @@ use clap::{Args, Parser, Subcommand};
 use kontor_compose::config::{Config, Selection};
 use kontor_compose::console::Console;
 use kontor_compose::error::{Error, Result};
-use kontor_compose::ports::{self, MAX_GATEWAYS, Ports};
+use kontor_compose::ports::{self, MAX_GATEWAYS, MAX_INSTANCES, Ports};
 use kontor_compose::stackfile::{Phase, StackFile};
-use kontor_compose::{banner, down, java, kafka, registry, up};
+use kontor_compose::{banner, down, java, kafka, registry, scale, up};
 
-/// Runs Kafka, the schema registry, the processor and the gateways on this machine, without containers.
+/// Runs Kafka, the schema registry, the processors and the gateways on this machine, without containers.
 #[derive(Parser)]
 #[command(name = "stack", version, after_help = ports::TABLE)]
 struct Cli {
@@ -24,6 +25,8 @@ enum Action {
     /// Start a stack; Ctrl-C stops it. Data in DIR survives.
     #[command(after_help = ports::TABLE)]
     Up(UpArgs),
+    /// Start or stop processors of a stack that is up, until it has N. The state of those that leave stays.
+    Scale(ScaleArgs),
     /// Stop the stack of a directory, also one whose supervisor was killed. Data stays.
     Down(DirArgs),
     /// Say what runs. Exit code 0 when the stack is up, 3 when it is not.
@@ -40,6 +43,15 @@ struct DirArgs {
     /// Directory of the stack.
     #[arg(long, default_value = ".kontor")]
     dir: PathBuf,
+}
+
+#[derive(Args)]
+struct ScaleArgs {
+    #[command(flatten)]
+    at: DirArgs,
+    /// Number of processors, 1 to 6. Those with the highest numbers leave.
+    #[arg(value_name = "N", allow_negative_numbers = true)]
+    instances: String,
 }
 
 #[derive(Args)]
@@ -64,6 +76,9 @@ struct UpArgs {
     /// Number of gateways.
     #[arg(long, value_name = "N", default_value_t = 1)]
     gateways: u16,
+    /// Number of processors, which share the shards. Default: 1.
+    #[arg(long, value_name = "N")]
+    instances: Option<u16>,
     /// Go on in the background once everything is ready.
     #[arg(long)]
     detach: bool,
@@ -88,6 +103,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Action::Up(args) => run_up(&args),
         Action::Supervise(args) => run_supervise(&args),
+        Action::Scale(args) => run_scale(&args),
         Action::Down(args) => run_down(&args),
         Action::Status(args) => run_status(&args),
         Action::Fetch => run_fetch(),
@@ -102,7 +118,7 @@ fn run_up(args: &UpArgs) -> Result<ExitCode> {
     let dir = make_absolute(&args.at.dir)?;
     let console = Console::terminal();
     if let Some(file) = up::running(&dir)? {
-        return already_running(&file, args.fresh, &console);
+        return already_running(&file, args, &console);
     }
     if let Some(topics) = &args.topics {
         up::adopt_topics(&dir, topics)?;
@@ -122,14 +138,17 @@ fn run_up(args: &UpArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn already_running(file: &StackFile, fresh: bool, console: &Console) -> Result<ExitCode> {
+fn already_running(file: &StackFile, args: &UpArgs, console: &Console) -> Result<ExitCode> {
     let dir = file.dir.display();
-    if fresh || file.phase != Phase::Ready {
+    if args.fresh || file.phase != Phase::Ready {
         let what = banner::headline(file);
         return Err(Error::Running(format!("{what}: end it first with compose/down --dir {dir}")));
     }
     console.say(format!("{} already", banner::headline(file)));
     console.say(banner::banner(file));
+    if let Some(number) = args.instances.filter(|number| usize::from(*number) != file.processors.len()) {
+        console.say(format!("it stays as it is; for {number} processors: compose/scale {number} --dir {dir}"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -140,6 +159,7 @@ fn arguments_of_supervisor(config: &Config, args: &UpArgs) -> Vec<String> {
     option("--dir", config.dir.display().to_string());
     option("--port-base", config.ports.base().to_string());
     option("--gateways", config.gateways.to_string());
+    option("--instances", config.instances.to_string());
     option("--prefix", config.prefix.clone());
     if !args.only.is_empty() {
         option("--only", args.only.join(","));
@@ -181,6 +201,10 @@ fn resolve(args: &UpArgs, dir: &Path) -> Result<Config> {
     if args.gateways == 0 || args.gateways > MAX_GATEWAYS {
         return Err(Error::Usage(format!("--gateways takes 1 to {MAX_GATEWAYS}")));
     }
+    let instances = args.instances.unwrap_or(1);
+    if instances == 0 || instances > MAX_INSTANCES {
+        return Err(Error::Usage(format!("--instances takes 1 to {MAX_INSTANCES}")));
+    }
     let earlier = StackFile::read(&StackFile::path(dir))?.map(|file| file.port_base);
     let ports = match args.port_base {
         Some(0) => Ports::free()?,
@@ -192,6 +216,7 @@ fn resolve(args: &UpArgs, dir: &Path) -> Result<Config> {
         dir: dir.to_path_buf(),
         ports,
         gateways: args.gateways,
+        instances,
         parts,
         prefix: args.prefix.clone(),
         for_tests: args.for_tests,
@@ -206,6 +231,17 @@ fn make_absolute(dir: &Path) -> Result<PathBuf> {
 /// For commands that must not make the directory.
 fn absolute(dir: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(dir).map_err(|_| Error::NotRunning { dir: dir.to_path_buf() })
+}
+
+fn run_scale(args: &ScaleArgs) -> Result<ExitCode> {
+    // Parsed here: what is no number is refused in the same line as one that cannot be.
+    let number = args.instances.parse().unwrap_or_default();
+    if number == 0 || number > MAX_INSTANCES {
+        let given = &args.instances;
+        return Err(Error::Usage(format!("scale takes the number of processors, 1 to {MAX_INSTANCES}, not {given:?}")));
+    }
+    scale::scale(&absolute(&args.at.dir)?, number, &Console::terminal())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_down(args: &DirArgs) -> Result<ExitCode> {
@@ -243,4 +279,37 @@ fn run_fetch() -> Result<ExitCode> {
         console.say(format!("{name:<10} {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_of_processors_is_refused_in_one_line() {
+        for (given, words) in [
+            ("0", "1 to 6, not \"0\""),
+            ("7", "1 to 6, not \"7\""),
+            ("-1", "1 to 6, not \"-1\""),
+            ("two", "1 to 6, not \"two\""),
+            ("6", "no stack runs in /nonexistent"),
+        ] {
+            let cli = Cli::try_parse_from(["stack", "scale", given, "--dir", "/nonexistent"]).unwrap();
+            let Action::Scale(args) = cli.command else { panic!("{given}") };
+            let message = run_scale(&args).unwrap_err().to_string();
+            assert!(message.contains(words) && !message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_supervisor_is_told_every_choice() {
+        let cli = Cli::try_parse_from(["stack", "up", "--instances", "3", "--gateways", "2", "--port-base", "19000"]);
+        let Action::Up(args) = cli.unwrap().command else { panic!("up") };
+        let config = resolve(&args, Path::new("/nonexistent")).unwrap();
+        let arguments = arguments_of_supervisor(&config, &args);
+        let told = Cli::try_parse_from(["stack".to_string()].into_iter().chain(arguments)).unwrap();
+        let Action::Supervise(args) = told.command else { panic!("supervise") };
+        let heard = resolve(&args, Path::new("/nonexistent")).unwrap();
+        assert_eq!((heard.instances, heard.gateways, heard.ports), (3, 2, config.ports));
+    }
 }

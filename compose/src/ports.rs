@@ -14,19 +14,22 @@ use crate::error::{Error, Result};
 pub const DEFAULT_BASE: u16 = 8180;
 /// Most gateways in one stack.
 pub const MAX_GATEWAYS: u16 = 8;
+/// Most processors in one stack: as many as there are shards to share.
+pub const MAX_INSTANCES: u16 = 6;
 /// A stack uses the ports from its base to base + SPAN - 1.
-pub const SPAN: u16 = 20;
+pub const SPAN: u16 = 30;
 
 /// The table, as `--help` prints it.
 pub const TABLE: &str = "\
-Ports (all on 127.0.0.1; P is --port-base, 8180 unless given; a second stack needs a P that differs by 20):
+Ports (all on 127.0.0.1; P is --port-base, 8180 unless given; a second stack needs a P that differs by 30):
   P+1 .. P+8   gateways 1 to 8: GraphQL, /graphiql, /readyz, /metrics
-  P+10         processor: /livez, /readyz, /metrics
-  P+11         processor: queries over gRPC
+  P+10         processor 1: /livez, /readyz, /metrics
+  P+11         processor 1: queries over gRPC
   P+12         Kafka
   P+13         Kafka's controller
   P+14         schema registry (Confluent API under /apis/ccompat/v7)
-  P+15         schema registry: management";
+  P+15         schema registry: management
+  P+16 .. P+25 processors 2 to 6, two ports each as the first";
 
 /// The ports of one stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// `base` + 20 must be a port.
+    /// `base` + [`SPAN`] must be a port.
     pub fn new(base: u16) -> Result<Self> {
         if !(1024..=u16::MAX - SPAN).contains(&base) {
             return Err(Error::Usage(format!(
@@ -67,14 +70,15 @@ impl Ports {
         self.base + number
     }
 
-    /// Health and metrics of the processor.
-    pub fn processor_http(self) -> u16 {
-        self.base + 10
+    /// Health and metrics of a processor; they count from 1. The first one is where the only one of a stack is, the
+    /// others are behind everything else.
+    pub fn processor_http(self, number: u16) -> u16 {
+        self.base + if number == 1 { 10 } else { 12 + 2 * number }
     }
 
     /// Queries.
-    pub fn processor_grpc(self) -> u16 {
-        self.base + 11
+    pub fn processor_grpc(self, number: u16) -> u16 {
+        self.processor_http(number) + 1
     }
 
     /// The broker.
@@ -183,8 +187,8 @@ mod tests {
     fn ports_do_not_overlap_and_stay_in_their_span() {
         let ports = Ports::new(DEFAULT_BASE).unwrap();
         let mut all: Vec<u16> = (1..=MAX_GATEWAYS).map(|n| ports.gateway(n)).collect();
-        all.extend([ports.processor_http(), ports.processor_grpc(), ports.kafka()]);
-        all.extend([ports.controller(), ports.registry(), ports.registry_management()]);
+        all.extend((1..=MAX_INSTANCES).flat_map(|n| [ports.processor_http(n), ports.processor_grpc(n)]));
+        all.extend([ports.kafka(), ports.controller(), ports.registry(), ports.registry_management()]);
         let distinct: std::collections::BTreeSet<u16> = all.iter().copied().collect();
         assert_eq!(distinct.len(), all.len());
         assert!(all.iter().all(|p| (8180..8180 + SPAN).contains(p)));
@@ -193,9 +197,11 @@ mod tests {
 
     #[test]
     fn the_table_names_every_offset() {
-        for offset in ["P+1 ", "P+10", "P+11", "P+12", "P+13", "P+14", "P+15"] {
+        for offset in ["P+1 ", "P+10", "P+11", "P+12", "P+13", "P+14", "P+15", "P+16"] {
             assert!(TABLE.contains(offset), "{offset}");
         }
+        let ports = Ports::new(DEFAULT_BASE).unwrap();
+        assert!(TABLE.contains(&format!("P+{} processors 2 to 6", ports.processor_grpc(MAX_INSTANCES) - DEFAULT_BASE)));
     }
 
     #[test]

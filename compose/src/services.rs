@@ -1,4 +1,4 @@
-//! Our own services as children: what the processor and a gateway are told through their environment.
+//! Our own services as children: what a processor and a gateway are told through their environment.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
@@ -10,6 +10,9 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::spec::Spec;
+
+/// Names the instance that a processor is, among all that share the shards.
+pub const INSTANCE_VARIABLE: &str = "KONTOR_INSTANCE";
 
 /// Where a service finds the rest of the stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,17 +56,11 @@ pub fn processor_environment(
     all
 }
 
-/// The environment of a gateway that asks one processor.
-pub fn gateway_environment(
-    around: &Surroundings,
-    dir: &Path,
-    listen: u16,
-    processor: &str,
-) -> Vec<(String, std::ffi::OsString)> {
+/// The environment of a gateway. Where the processors are it reads from the control topic.
+pub fn gateway_environment(around: &Surroundings, dir: &Path, listen: u16) -> Vec<(String, std::ffi::OsString)> {
     let mut all = around.environment();
     all.extend([
         ("KONTOR_LISTEN".into(), format!("127.0.0.1:{listen}").into()),
-        ("KONTOR_PROCESSORS".into(), processor.into()),
         ("KONTOR_CACHE_FILE".into(), dir.join("schemas.json").into()),
     ]);
     all
@@ -79,23 +76,32 @@ pub fn surroundings(config: &Config) -> Surroundings {
     }
 }
 
-/// The processor of a stack; its directory and its secret are made.
-pub fn processor(config: &Config) -> Result<Spec> {
-    let dir = directory(config, "processor")?;
-    let secret = dir.join("token-secret");
+/// Directory of the first processor. It has no number: here a stack kept its only processor before it could have
+/// several, and the secret that all of them share. So a directory with accounts in it starts as it is; a move of state
+/// and secret to other names could be cut short, and every token depends on the secret.
+const FIRST_PROCESSOR_DIR: &str = "processor";
+
+/// Processor number `number` of a stack, from 1; its directory and the secret of all are made. Its name is that of its
+/// part, so it has the same one whenever it is started over its state.
+pub fn processor(config: &Config, number: u16) -> Result<Spec> {
+    let name = format!("processor-{number}");
+    let secret = directory(config, FIRST_PROCESSOR_DIR)?.join("token-secret");
     ensure_secret(&secret)?;
-    let (grpc, http) = (config.ports.processor_grpc(), config.ports.processor_http());
+    let dir = directory(config, if number == 1 { FIRST_PROCESSOR_DIR } else { &name })?;
+    let (grpc, http) = (config.ports.processor_grpc(number), config.ports.processor_http(number));
+    let mut env = processor_environment(&surroundings(config), &dir, grpc, http, &secret);
+    env.push((INSTANCE_VARIABLE.into(), (&name).into()));
     Ok(Spec {
-        name: "processor".into(),
         program: config.program("processor"),
         args: vec!["run".into()],
-        env: processor_environment(&surroundings(config), &dir, grpc, http, &secret),
-        log: config.log("processor"),
+        env,
+        log: config.log(&name),
         own_log: None,
         health: Health::Http(format!("http://127.0.0.1:{http}/readyz")),
         ready_within: Duration::from_secs(120),
         patience: Duration::from_secs(15),
-        stop_rank: Spec::stop_rank_of("processor"),
+        stop_rank: Spec::stop_rank_of(&name),
+        name,
         dir,
     })
 }
@@ -105,11 +111,10 @@ pub fn gateway(config: &Config, number: u16) -> Result<Spec> {
     let name = format!("gateway-{number}");
     let dir = directory(config, &name)?;
     let listen = config.ports.gateway(number);
-    let processor = format!("http://127.0.0.1:{}", config.ports.processor_grpc());
     Ok(Spec {
         program: config.program("gateway"),
         args: Vec::new(),
-        env: gateway_environment(&surroundings(config), &dir, listen, &processor),
+        env: gateway_environment(&surroundings(config), &dir, listen),
         log: config.log(&name),
         own_log: None,
         health: Health::Http(format!("http://127.0.0.1:{listen}/readyz")),
@@ -164,14 +169,44 @@ mod tests {
     #[test]
     fn a_processor_knows_its_surroundings() {
         let dir = tempfile::tempdir().unwrap();
-        let spec = processor(&config(dir.path())).unwrap();
+        let spec = processor(&config(dir.path()), 1).unwrap();
         assert_eq!(value(&spec, "KONTOR_BOOTSTRAP"), "127.0.0.1:19012");
         assert_eq!(value(&spec, "KONTOR_REGISTRY"), "http://127.0.0.1:19014/apis/ccompat/v7");
         assert_eq!(value(&spec, "KONTOR_GRPC_LISTEN"), "127.0.0.1:19011");
         assert_eq!(value(&spec, "KONTOR_HTTP_LISTEN"), "127.0.0.1:19010");
         assert_eq!(value(&spec, "KONTOR_PREFIX"), "");
+        assert_eq!(value(&spec, "KONTOR_INSTANCE"), "processor-1");
         assert!(Path::new(&value(&spec, "KONTOR_TOKEN_SECRET_FILE")).exists());
         assert_eq!(spec.args, ["run"]);
+    }
+
+    #[test]
+    fn processors_share_the_secret_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        // Whichever is made first.
+        let (two, one) = (processor(&config, 2).unwrap(), processor(&config, 1).unwrap());
+        for key in ["KONTOR_INSTANCE", "KONTOR_STATE_DIR", "KONTOR_GRPC_LISTEN", "KONTOR_HTTP_LISTEN"] {
+            assert_ne!(value(&one, key), value(&two, key), "{key}");
+        }
+        assert!(one.name != two.name && one.log != two.log && one.health != two.health);
+        assert!(one.dir != two.dir && one.dir.is_dir() && two.dir.is_dir());
+        let secret = |spec: &Spec| value(spec, "KONTOR_TOKEN_SECRET_FILE");
+        assert_eq!(secret(&one), secret(&two));
+    }
+
+    #[test]
+    fn the_first_processor_goes_on_with_what_an_only_one_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("processor");
+        fs::create_dir_all(old.join("state")).unwrap();
+        fs::write(old.join("token-secret"), "of every account").unwrap();
+        for number in [1, 2] {
+            let spec = processor(&config(dir.path()), number).unwrap();
+            let secret = fs::read_to_string(value(&spec, "KONTOR_TOKEN_SECRET_FILE")).unwrap();
+            assert_eq!(secret, "of every account");
+            assert_eq!(Path::new(&value(&spec, "KONTOR_STATE_DIR")) == old.join("state"), number == 1);
+        }
     }
 
     #[test]
@@ -181,7 +216,6 @@ mod tests {
         let (one, two) = (gateway(&config, 1).unwrap(), gateway(&config, 2).unwrap());
         assert_eq!(value(&one, "KONTOR_LISTEN"), "127.0.0.1:19001");
         assert_eq!(value(&two, "KONTOR_LISTEN"), "127.0.0.1:19002");
-        assert_eq!(value(&two, "KONTOR_PROCESSORS"), "http://127.0.0.1:19011");
         assert_ne!(value(&one, "KONTOR_CACHE_FILE"), value(&two, "KONTOR_CACHE_FILE"));
     }
 

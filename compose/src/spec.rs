@@ -9,7 +9,7 @@ use crate::health::Health;
 /// A child of the supervisor.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// Its name in `stack.json`: `kafka`, `registry`, `processor`, `gateway-1`.
+    /// Its name in `stack.json`: `kafka`, `registry`, `processor-1`, `gateway-1`.
     pub name: String,
     /// Absolute path of the program.
     pub program: PathBuf,
@@ -39,7 +39,7 @@ impl Spec {
         match name {
             "kafka" => 3,
             "registry" => 2,
-            "processor" => 1,
+            name if name.starts_with("processor") => 1,
             _ => 0,
         }
     }

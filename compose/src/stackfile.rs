@@ -35,6 +35,9 @@ pub struct Part {
     /// How often it died and was started again.
     #[serde(default)]
     pub restarts: u32,
+    /// Whether it has answered its probe since it was started.
+    #[serde(default)]
+    pub ready: bool,
     /// What it says.
     pub log: PathBuf,
     /// `http://127.0.0.1:port`, for what serves HTTP.
@@ -49,6 +52,13 @@ impl Part {
     /// The process, if one was started.
     pub fn process(&self) -> Option<Process> {
         Some(Process { pid: self.pid?, started_ticks: self.started_ticks? })
+    }
+
+    /// Forgets the process after its end.
+    pub fn forget_process(&mut self) {
+        self.pid = None;
+        self.started_ticks = None;
+        self.ready = false;
     }
 }
 
@@ -75,8 +85,9 @@ pub struct StackFile {
     pub kafka: Part,
     /// The process of the registry.
     pub registry_process: Part,
-    /// The processor; null in a stack without one.
-    pub processor: Option<Part>,
+    /// The processors, the first one first.
+    #[serde(default)]
+    pub processors: Vec<Part>,
     /// The gateways, the first one first.
     #[serde(default)]
     pub gateways: Vec<Part>,
@@ -113,24 +124,36 @@ impl StackFile {
 
     /// Every part but the supervisor with its name, in the order in which they are stopped.
     pub fn parts(&self) -> Vec<(String, &Part)> {
-        let gateways = self.gateways.iter().enumerate();
-        let mut all: Vec<(String, &Part)> = gateways.map(|(i, part)| (format!("gateway-{}", i + 1), part)).collect();
-        all.extend(self.processor.as_ref().map(|part| ("processor".to_string(), part)));
+        let mut all = Vec::new();
+        for (kind, parts) in [("gateway", &self.gateways), ("processor", &self.processors)] {
+            all.extend(parts.iter().enumerate().map(|(i, part)| (format!("{kind}-{}", i + 1), part)));
+        }
         all.push(("registry".to_string(), &self.registry_process));
         all.push(("kafka".to_string(), &self.kafka));
         all
     }
 
-    /// The part of that name: `gateway-1`, `processor`, `registry`, `kafka`.
+    /// The part of that name: `gateway-1`, `processor-1`, `registry`, `kafka`.
     pub fn part_mut(&mut self, name: &str) -> Option<&mut Part> {
         match name {
             "kafka" => Some(&mut self.kafka),
             "registry" => Some(&mut self.registry_process),
-            "processor" => self.processor.as_mut(),
             _ => {
-                let number: usize = name.strip_prefix("gateway-")?.parse().ok()?;
-                self.gateways.get_mut(number.checked_sub(1)?)
+                let (kind, number) = name.split_once('-')?;
+                let parts = match kind {
+                    "gateway" => &mut self.gateways,
+                    "processor" => &mut self.processors,
+                    _ => return None,
+                };
+                parts.get_mut(number.parse::<usize>().ok()?.checked_sub(1)?)
             }
+        }
+    }
+
+    /// Removes a processor that left. Names are places in the list, so only the last one leaves it.
+    pub fn remove(&mut self, name: &str) {
+        if name == format!("processor-{}", self.processors.len()) {
+            self.processors.pop();
         }
     }
 }
@@ -151,7 +174,7 @@ pub(crate) mod tests {
             supervisor: Part::default(),
             kafka: Part { pid: Some(7), started_ticks: Some(99), ..Part::default() },
             registry_process: Part::default(),
-            processor: Some(Part { grpc: Some("http://127.0.0.1:8191".into()), ..Part::default() }),
+            processors: vec![Part { grpc: Some("http://127.0.0.1:8191".into()), ..Part::default() }, Part::default()],
             gateways: vec![Part::default(), Part::default()],
         }
     }
@@ -180,7 +203,17 @@ pub(crate) mod tests {
     fn gateways_stop_first_and_kafka_last() {
         let file = sample(Path::new("/x"));
         let names: Vec<String> = file.parts().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["gateway-1", "gateway-2", "processor", "registry", "kafka"]);
+        assert_eq!(names, ["gateway-1", "gateway-2", "processor-1", "processor-2", "registry", "kafka"]);
+    }
+
+    #[test]
+    fn only_the_last_processor_is_removed() {
+        let mut file = sample(Path::new("/x"));
+        for (name, left) in [("processor-1", 2), ("gateway-2", 2), ("processor-2", 1), ("processor-1", 0)] {
+            file.remove(name);
+            assert_eq!((file.processors.len(), file.gateways.len()), (left, 2), "{name}");
+        }
+        file.remove("processor-0");
     }
 
     #[test]
@@ -189,7 +222,10 @@ pub(crate) mod tests {
         for (name, there) in [
             ("kafka", true),
             ("registry", true),
-            ("processor", true),
+            ("processor-1", true),
+            ("processor-2", true),
+            ("processor-3", false),
+            ("processor", false),
             ("gateway-2", true),
             ("gateway-3", false),
             ("gateway-0", false),

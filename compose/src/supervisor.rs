@@ -1,9 +1,11 @@
-//! Starts children, waits until they are ready, restarts those that die, stops all in order.
+//! Starts children, waits until they are ready, restarts those that die, lets one leave, stops all in order.
 //!
 //! One thread waits for each child's end and one probes each child that is not ready yet; both only send events. The
 //! decisions are taken in one place, one event after the other. Every child is written into `stack.json` right after
 //! its start and carries the stack's mark in its environment from before it, so that a `down` finds it even if this
 //! process is killed in between.
+
+mod leaving;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -56,6 +58,15 @@ struct Supervised {
     running: Option<Running>,
     restart_at: Option<Instant>,
     deaths: u32,
+    /// Set once it was dismissed.
+    leaving: Option<Leaving>,
+}
+
+/// Of a child that was told to end while the others go on.
+struct Leaving {
+    since: Instant,
+    /// When its patience is over; None once it was killed.
+    kill_at: Option<Instant>,
 }
 
 struct Running {
@@ -86,7 +97,7 @@ impl<'a> Supervisor<'a> {
     pub fn start(&mut self, spec: Spec) -> Result<()> {
         let name = spec.name.clone();
         let running = self.spawn(&spec)?;
-        let supervised = Supervised { spec, running: Some(running), restart_at: None, deaths: 0 };
+        let supervised = Supervised { spec, running: Some(running), restart_at: None, deaths: 0, leaving: None };
         self.children.insert(name, supervised);
         Ok(())
     }
@@ -99,6 +110,7 @@ impl<'a> Supervisor<'a> {
         if let Some(part) = self.file.part_mut(&spec.name) {
             part.pid = Some(pid);
             part.started_ticks = Some(process.started_ticks);
+            part.ready = false;
         }
         let over = Arc::new(AtomicBool::new(false));
         self.wait_for_end(spec.name.clone(), child, Arc::clone(&over));
@@ -143,7 +155,7 @@ impl<'a> Supervisor<'a> {
                 return Err(late.spec.not_ready());
             }
             match self.events.1.recv_timeout(left) {
-                Ok(Event::Ready { name, pid }) => self.note_ready(&name, pid, began),
+                Ok(Event::Ready { name, pid }) => self.note_ready(&name, pid)?,
                 Ok(Event::Ended { name, pid, status }) => {
                     if let Some(spec) = self.note_end(&name, pid) {
                         return Err(spec.died(status));
@@ -155,12 +167,19 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn note_ready(&mut self, name: &str, pid: i32, began: Instant) {
-        if let Some(running) = self.running_mut(name, pid) {
-            running.ready = true;
-            let seconds = began.elapsed().as_secs_f64();
-            self.console.say(format!("{name} is ready after {seconds:.1} s (pid {pid})"));
+    fn note_ready(&mut self, name: &str, pid: i32) -> Result<()> {
+        let Some(running) = self.running_mut(name, pid) else {
+            return Ok(());
+        };
+        running.ready = true;
+        let seconds = running.since.elapsed().as_secs_f64();
+        let again = if self.children.get(name).is_some_and(|c| c.deaths > 0) { " again" } else { "" };
+        // Said before it is written: who waits for it in the file finds it in the log.
+        self.console.say(format!("{name} is ready{again} after {seconds:.1} s (pid {pid})"));
+        if let Some(part) = self.file.part_mut(name) {
+            part.ready = true;
         }
+        self.file.write()
     }
 
     fn running_mut(&mut self, name: &str, pid: i32) -> Option<&mut Running> {
@@ -175,38 +194,45 @@ impl<'a> Supervisor<'a> {
         let lived = child.running.take()?.since.elapsed();
         child.deaths = if lived >= FORGIVEN_AFTER { 1 } else { child.deaths + 1 };
         if let Some(part) = self.file.part_mut(name) {
-            part.pid = None;
-            part.started_ticks = None;
+            part.forget_process();
         }
         Some(child.spec.clone())
     }
 
-    /// Watches until somebody wants it to stop, and restarts what dies.
-    pub fn watch(&mut self) -> Result<()> {
-        loop {
-            let next = self.children.values().filter_map(|c| c.restart_at).min();
-            let wait = next.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
+    /// Watches for `span`, restarts what dies and lets go what was dismissed. False once somebody wants it to stop.
+    pub fn watch(&mut self, span: Duration) -> Result<bool> {
+        let until = Instant::now() + span;
+        while Instant::now() < until {
+            let next = self.children.values().filter_map(Supervised::next_deed).min();
+            let wait = next.unwrap_or(until).min(until).saturating_duration_since(Instant::now());
             match self.events.1.recv_timeout(wait) {
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(Event::Ready { name, pid }) => self.note_ready_again(&name, pid),
-                Ok(Event::Ended { name, pid, status }) => self.plan_restart(&name, pid, status)?,
-                Err(RecvTimeoutError::Timeout) => self.restart_due()?,
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Ok(Event::Ready { name, pid }) => self.note_ready(&name, pid)?,
+                Ok(Event::Ended { name, pid, status }) => self.after_end(&name, pid, status)?,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.kill_overdue();
+                    self.restart_due()?;
+                }
             }
         }
+        Ok(true)
     }
 
-    fn note_ready_again(&mut self, name: &str, pid: i32) {
-        if let Some(running) = self.running_mut(name, pid) {
-            running.ready = true;
-            let seconds = running.since.elapsed().as_secs_f64();
-            self.console.say(format!("{name} is ready again after {seconds:.1} s (pid {pid})"));
-        }
-    }
-
-    fn plan_restart(&mut self, name: &str, pid: i32, status: ExitStatus) -> Result<()> {
+    fn after_end(&mut self, name: &str, pid: i32, status: ExitStatus) -> Result<()> {
         let Some(spec) = self.note_end(name, pid) else {
             return Ok(());
         };
+        match self.children.get(name).and_then(|c| c.leaving.as_ref()) {
+            Some(leaving) => {
+                self.say_stopped(name, pid, leaving.since, status);
+                self.let_go(name)
+            }
+            None => self.plan_restart(&spec, pid, status),
+        }
+    }
+
+    fn plan_restart(&mut self, spec: &Spec, pid: i32, status: ExitStatus) -> Result<()> {
+        let name = &spec.name;
         let Some(child) = self.children.get_mut(name) else {
             return Ok(());
         };
@@ -285,8 +311,7 @@ impl<'a> Supervisor<'a> {
             match self.events.1.recv_timeout(wait) {
                 Ok(Event::Ended { name, pid, status }) => {
                     if self.note_end(&name, pid).is_some() {
-                        let seconds = began.elapsed().as_secs_f64();
-                        self.console.say(format!("stopped {name} (pid {pid}) in {seconds:.1} s: {}", how(status)));
+                        self.say_stopped(&name, pid, began, status);
                     }
                 }
                 Ok(Event::Stop) => *hurry = true,
@@ -298,13 +323,22 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    fn say_stopped(&self, name: &str, pid: i32, began: Instant, status: ExitStatus) {
+        let seconds = began.elapsed().as_secs_f64();
+        self.console.say(format!("stopped {name} (pid {pid}) in {seconds:.1} s: {}", how(status)));
+    }
+
     fn kill_rank(&self, rank: u8) {
         for child in self.children.values().filter(|c| c.spec.stop_rank == rank) {
-            if let Some(running) = &child.running {
-                let (name, pid) = (&child.spec.name, running.process.pid);
-                self.console.say(format!("{name} (pid {pid}) does not end: killing it"));
-                running.process.signal(Signal::KILL);
-            }
+            self.kill(child);
+        }
+    }
+
+    fn kill(&self, child: &Supervised) {
+        if let Some(running) = &child.running {
+            let (name, pid) = (&child.spec.name, running.process.pid);
+            self.console.say(format!("{name} (pid {pid}) does not end: killing it"));
+            running.process.signal(Signal::KILL);
         }
     }
 }
@@ -322,6 +356,11 @@ impl Drop for Supervisor<'_> {
 impl Supervised {
     fn is_ready(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.ready)
+    }
+
+    /// When something is to be done to it that no event announces.
+    fn next_deed(&self) -> Option<Instant> {
+        self.restart_at.or(self.leaving.as_ref().and_then(|leaving| leaving.kill_at))
     }
 }
 
@@ -399,4 +438,4 @@ fn open_log(spec: &Spec) -> Result<File> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,6 +14,12 @@
 //! gateway.wait_ready(Duration::from_secs(20)).await?;
 //! let answer = gateway.graphql().data("{ __typename }", serde_json::json!({})).await?;
 //! processor.kill9();
+//!
+//! // Two that share the shards, and a gateway that finds them.
+//! let space = kontor_compose::TestStack::shared()?.namespace("two").await?;
+//! let mut two = [space.instance("a").start()?, space.instance("b").start()?];
+//! kontor_compose::testing::all_ready(&mut two, Duration::from_secs(20)).await?;
+//! let mut gateway = space.gateway("g1", &[]).start()?;
 //! # Ok(()) }
 //! ```
 
@@ -30,7 +36,7 @@ use std::sync::OnceLock;
 pub use graphql::GraphQl;
 pub use namespace::{Namespace, NamespaceOptions};
 pub use proxy::Proxy;
-pub use service::{Service, ServiceBuilder};
+pub use service::{Service, ServiceBuilder, all_ready};
 pub use topic::{Isolation, Record, Sender, delete_topics, list_topics, read_topic};
 pub use wait::{eventually, eventually_some};
 

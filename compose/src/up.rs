@@ -23,7 +23,9 @@ use crate::kafka;
 use crate::ports;
 use crate::process::{LOOK_INTERVAL, Process};
 use crate::registry;
+use crate::scale;
 use crate::services;
+use crate::spec::Spec;
 use crate::stackfile::{Part, Phase, StackFile};
 use crate::supervisor::{Event, Supervisor};
 
@@ -60,9 +62,11 @@ pub fn supervise(config: &Config, fresh: bool, console: &Console) -> Result<()> 
     for (port, part) in config.ports_in_use() {
         ports::check_free(port, &part)?;
     }
+    scale::write_wish(&config.dir, config.instances)?;
     let mut supervisor = Supervisor::new(console, describe(config));
     supervisor.file().write()?;
-    let outcome = start_all(config, &mut supervisor, console).and_then(|()| supervisor.watch());
+    let outcome = start_all(config, &mut supervisor, console)
+        .and_then(|()| scale::attend(&mut supervisor, console, |number| instance(config, number)));
     if outcome.is_ok() {
         console.say("stopping");
     }
@@ -95,7 +99,9 @@ fn start_all(config: &Config, supervisor: &mut Supervisor<'_>, console: &Console
         console.say("topics and schemas are as declared");
     }
     if wants(PartKind::Processor) {
-        supervisor.start(services::processor(config)?)?;
+        for number in 1..=config.instances {
+            supervisor.start(services::processor(config, number)?)?;
+        }
     }
     if wants(PartKind::Gateway) {
         for number in 1..=config.gateways {
@@ -132,15 +138,29 @@ fn apply_topics(config: &Config) -> Result<()> {
     Err(Error::Step { what: "topics apply".into(), tail: health::tail(&log, 5), log })
 }
 
+/// A processor that comes later: where it will be, and how it is started.
+fn instance(config: &Config, number: u16) -> Result<(Part, Spec)> {
+    Ok((processor_part(config, number), services::processor(config, number)?))
+}
+
+fn processor_part(config: &Config, number: u16) -> Part {
+    let ports = config.ports;
+    part(config, &format!("processor-{number}"), Some(ports.processor_http(number)), Some(ports.processor_grpc(number)))
+}
+
+fn part(config: &Config, name: &str, http: Option<u16>, grpc: Option<u16>) -> Part {
+    let address = |port: u16| format!("http://127.0.0.1:{port}");
+    Part { log: config.log(name), http: http.map(address), grpc: grpc.map(address), ..Part::default() }
+}
+
 /// What `stack.json` says before anything runs.
 fn describe(config: &Config) -> StackFile {
     let me = Process::current();
-    let part = |name: &str, http: Option<u16>, grpc: Option<u16>| {
-        let address = |port: u16| format!("http://127.0.0.1:{port}");
-        Part { log: config.log(name), http: http.map(address), grpc: grpc.map(address), ..Part::default() }
-    };
+    let part = |name: &str, http: Option<u16>| part(config, name, http, None);
     let ports = config.ports;
-    let gateways = if config.parts.has(PartKind::Gateway) { config.gateways } else { 0 };
+    let number_of = |kind, number| if config.parts.has(kind) { number } else { 0 };
+    let gateways = number_of(PartKind::Gateway, config.gateways);
+    let instances = number_of(PartKind::Processor, config.instances);
     StackFile {
         phase: Phase::Starting,
         dir: config.dir.clone(),
@@ -149,18 +169,11 @@ fn describe(config: &Config) -> StackFile {
         topics: config.topics(),
         bootstrap: config.bootstrap(),
         registry: config.registry(),
-        supervisor: Part {
-            pid: me.map(|p| p.pid),
-            started_ticks: me.map(|p| p.started_ticks),
-            ..part("stack", None, None)
-        },
-        kafka: part("kafka", None, None),
-        registry_process: part("registry", None, None),
-        processor: config
-            .parts
-            .has(PartKind::Processor)
-            .then(|| part("processor", Some(ports.processor_http()), Some(ports.processor_grpc()))),
-        gateways: (1..=gateways).map(|n| part(&format!("gateway-{n}"), Some(ports.gateway(n)), None)).collect(),
+        supervisor: Part { pid: me.map(|p| p.pid), started_ticks: me.map(|p| p.started_ticks), ..part("stack", None) },
+        kafka: part("kafka", None),
+        registry_process: part("registry", None),
+        processors: (1..=instances).map(|n| processor_part(config, n)).collect(),
+        gateways: (1..=gateways).map(|n| part(&format!("gateway-{n}"), Some(ports.gateway(n)))).collect(),
     }
 }
 
@@ -181,7 +194,7 @@ fn wipe(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let ours = ["kafka", "registry", "processor", "logs", "tests"].contains(&name.as_str());
-        if ours || name.starts_with("gateway-") {
+        if ours || ["gateway-", "processor-"].iter().any(|numbered| name.starts_with(numbered)) {
             fs::remove_dir_all(entry.path()).map_err(Error::io("remove", &entry.path()))?;
         }
     }
@@ -232,7 +245,7 @@ pub fn detach(config: &Config, arguments: &[String], console: &Console) -> Resul
     let logs = config.dir.join("logs");
     fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
     let log = config.log("stack");
-    let shown = fs::metadata(&log).map_or(0, |meta| meta.len());
+    let shown = length(&log);
     let program = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
     // A panic or a linker error would be said here.
     let mut options = fs::OpenOptions::new();
@@ -272,8 +285,13 @@ fn follow(config: &Config, child: &mut Child, log: &Path, mut shown: u64, consol
     }
 }
 
+/// Where a log ends now; 0 before there is one.
+pub fn length(log: &Path) -> u64 {
+    fs::metadata(log).map_or(0, |meta| meta.len())
+}
+
 /// Prints what was added to the log since `shown`, without the times. Gives the new end.
-fn show(log: &Path, shown: u64, console: &Console) -> u64 {
+pub fn show(log: &Path, shown: u64, console: &Console) -> u64 {
     let mut text = String::new();
     let read = File::open(log).and_then(|mut file| {
         file.seek(SeekFrom::Start(shown))?;
@@ -304,7 +322,7 @@ mod tests {
     #[test]
     fn a_fresh_start_forgets_what_a_stack_made_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["kafka", "registry", "processor", "gateway-1", "logs", "bin", "mine"] {
+        for name in ["kafka", "registry", "processor", "processor-2", "gateway-1", "logs", "bin", "mine"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         wipe(dir.path()).unwrap();
@@ -342,9 +360,13 @@ mod tests {
         let file = describe(&config(Path::new("/s")));
         assert_eq!(file.phase, Phase::Starting);
         assert_eq!(file.supervisor.pid, i32::try_from(std::process::id()).ok());
-        let processor = file.processor.unwrap();
-        assert_eq!(processor.grpc.as_deref(), Some("http://127.0.0.1:19011"));
-        assert_eq!(processor.http.as_deref(), Some("http://127.0.0.1:19010"));
+        let processors: Vec<_> =
+            file.processors.iter().map(|p| (p.http.as_deref().unwrap(), p.grpc.as_deref().unwrap())).collect();
+        let (one, two) = (
+            ("http://127.0.0.1:19010", "http://127.0.0.1:19011"),
+            ("http://127.0.0.1:19016", "http://127.0.0.1:19017"),
+        );
+        assert_eq!(processors, [one, two]);
         let gateways: Vec<_> = file.gateways.iter().map(|g| g.http.as_deref().unwrap()).collect();
         assert_eq!(gateways, ["http://127.0.0.1:19001", "http://127.0.0.1:19002"]);
     }

@@ -82,9 +82,18 @@ fn the_readme_leads_from_a_clone_to_a_transfer() {
     let dir = place.stack();
     let said = Place::run(&format!("compose/up --dir {} --port-base 0 --detach", dir.display()));
     let printed = said.split("Try it, in one shell:").nth(1).unwrap().split("stop it with").next().unwrap();
-    let answers = Place::run(printed);
-    assert!(answers.contains(r#""iban":"NL"#), "{answers}");
-    assert_eq!(answers.matches(r#""success":true"#).count(), 2, "{answers}");
+    let try_it = || {
+        let answers = Place::run(printed);
+        assert!(answers.contains(r#""iban":"NL"#), "{answers}");
+        assert_eq!(answers.matches(r#""success":true"#).count(), 2, "{answers}");
+    };
+    try_it();
+    // The commands within the text: with another number of processors the same commands work.
+    let text = std::fs::read_to_string(clone().join("README.md")).unwrap();
+    assert!(text.contains("`compose/scale 2`"));
+    let scaled = Place::run(&format!("compose/scale 2 --dir {}", dir.display()));
+    assert!(scaled.contains("processor-2 is ready") && scaled.contains("has 2 processors"), "{scaled}");
+    try_it();
 
     let audit = format!("{}/bin/processor audit --help && {}/bin/load --help", dir.display(), dir.display());
     Place::run(&audit);

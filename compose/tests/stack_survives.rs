@@ -1,4 +1,4 @@
-//! A real broker and registry through the command line: what `up` and `down` promise.
+//! A real broker and registry through the command line: what `up`, `scale` and `down` promise.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kontor_compose::process::{Process, children_of};
 use kontor_compose::stackfile::{Part, Phase};
-use kontor_compose::testing::{Isolation, Sender, list_topics, read_topic};
+use kontor_compose::testing::{Isolation, Sender, TestStack, list_topics, read_topic};
 use kontor_compose::{StackFile, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -135,6 +135,8 @@ fn says_that_it_runs(stack: &Stack) {
     let fresh = stack.up(&["--fresh"]);
     assert!(!fresh.status.success(), "must not wipe what runs");
     assert!(said(&fresh).contains("compose/down"), "{}", said(&fresh));
+    let scaled = stack.run("scale", &["2"]);
+    assert!(!scaled.status.success() && said(&scaled).contains("has no processor"), "{}", said(&scaled));
     let status = stack.run("status", &["--quiet"]);
     assert_eq!(status.status.code(), Some(0));
 }
@@ -190,6 +192,64 @@ async fn forgets_when_told_to(stack: &Stack) {
     assert_eq!(stack.children(), 0);
 }
 
+/// The programs under test, where a stack looks for them.
+fn lend_programs(stack: &Stack) {
+    let bin = stack.dir.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for program in ["topics", "processor"] {
+        std::os::unix::fs::symlink(TestStack::shared().unwrap().bin.join(program), bin.join(program)).unwrap();
+    }
+}
+
+fn scale(stack: &Stack, number: &str) -> String {
+    let output = stack.run("scale", &[number]);
+    assert!(output.status.success(), "{}", said(&output));
+    said(&output)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processors_come_leave_and_die_while_the_stack_is_up() {
+    let stack = Stack::new();
+    lend_programs(&stack);
+    let topics = concat!(env!("CARGO_MANIFEST_DIR"), "/../topics.yaml");
+    let parts = ["--only", "kafka,registry,topics,processor", "--topics", topics, "--for-tests", "--detach"];
+    let up = stack.run("up", &[&parts[..], &["--port-base", "0", "--instances", "2"]].concat());
+    assert!(up.status.success(), "{}", said(&up));
+    let before = stack.file().processors;
+    assert!(before.len() == 2 && before.iter().all(|part| part.ready), "{before:?}");
+
+    assert!(scale(&stack, "3").contains("processor-3 is ready after"));
+    for part in &stack.file().processors {
+        let url = format!("{}/readyz", part.http.as_deref().unwrap());
+        // Not at every moment: shards are moving to it.
+        let ready = || async { kontor_compose::health::http_ok(&url).await };
+        eventually(PATIENCE, "every instance is ready", ready).await.unwrap();
+    }
+    let fewer = scale(&stack, "1");
+    for name in ["processor-3", "processor-2"] {
+        let line = fewer.lines().find(|line| line.starts_with(&format!("stopped {name}"))).unwrap();
+        assert!(line.ends_with("exit code 0"), "{line}");
+        assert!(stack.dir.path().join(name).join("state").read_dir().unwrap().count() > 0, "its state stays");
+    }
+    assert_eq!(stack.file().processors, before[..1], "the first one went on");
+
+    scale(&stack, "2");
+    let dead = alive(&stack.file().processors[1]);
+    assert!(dead.signal(Signal::KILL));
+    eventually(PATIENCE, "processor-2 is ready again", || async {
+        let part = stack.file().processors[1].clone();
+        part.restarts == 1 && part.ready && part.process().is_some_and(|p| p != dead)
+    })
+    .await
+    .unwrap();
+    let log = std::fs::read_to_string(stack.dir.path().join("logs/stack.log")).unwrap();
+    assert!(log.contains(&format!("processor-2 (pid {}) died: signal 9", dead.pid)), "{log}");
+
+    let down = stack.run("down", &[]);
+    assert!(down.status.success(), "{}", said(&down));
+    assert_eq!(stack.children(), 0);
+}
+
 #[test]
 fn a_port_that_is_taken_is_named_with_its_owner() {
     let stack = Stack::new();
@@ -208,6 +268,8 @@ fn arguments_that_cannot_be_are_refused_in_one_line() {
     let stack = Stack::new();
     for (arguments, words) in [
         (["--gateways", "9"], "--gateways takes 1 to 8"),
+        (["--instances", "0"], "--instances takes 1 to 6"),
+        (["--instances", "7"], "--instances takes 1 to 6"),
         (["--port-base", "65530"], "out of range"),
         (["--only", "kafka,topics"], "needs"),
         (["--only", "zookeeper"], "knows no"),
@@ -217,6 +279,8 @@ fn arguments_that_cannot_be_are_refused_in_one_line() {
         assert!(said(&output).contains(words), "{}", said(&output));
         assert_eq!(said(&output).lines().count(), 1, "{}", said(&output));
     }
+    let scaled = stack.run("scale", &["2"]);
+    assert!(!scaled.status.success() && said(&scaled).contains("no stack runs in"), "{}", said(&scaled));
     let nowhere = Path::new("/nonexistent");
     let down = Command::new(Stack::program()).arg("down").arg("--dir").arg(nowhere).output().unwrap();
     assert!(said(&down).contains("no stack runs in /nonexistent"), "{}", said(&down));

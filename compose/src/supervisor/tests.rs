@@ -7,7 +7,7 @@ use crate::stackfile::tests::sample;
 use std::fs;
 use std::path::Path;
 
-fn stand_in(dir: &Path, name: &str, script: &str) -> Spec {
+pub(crate) fn stand_in(dir: &Path, name: &str, script: &str) -> Spec {
     Spec {
         name: name.into(),
         program: "/bin/sh".into(),
@@ -23,6 +23,9 @@ fn stand_in(dir: &Path, name: &str, script: &str) -> Spec {
     }
 }
 
+/// A child that has to be killed.
+const STUBBORN: &str = "trap '' TERM; echo up; while :; do sleep 0.02; done";
+
 /// A child that ends when told to and notes that in `order`.
 fn orderly(dir: &Path, name: &str) -> Spec {
     let order = dir.join("order").display().to_string();
@@ -30,11 +33,12 @@ fn orderly(dir: &Path, name: &str) -> Spec {
     stand_in(dir, name, &script)
 }
 
-fn read_file(dir: &Path) -> StackFile {
+pub(crate) fn read_file(dir: &Path) -> StackFile {
     StackFile::read(&StackFile::path(dir)).unwrap().unwrap()
 }
 
-struct StopAtEnd(Sender<Event>);
+/// Ends the supervisor's watch, also when an assertion fails: a scope waits for its threads.
+pub(crate) struct StopAtEnd(pub(crate) Sender<Event>);
 
 impl Drop for StopAtEnd {
     fn drop(&mut self) {
@@ -42,7 +46,7 @@ impl Drop for StopAtEnd {
     }
 }
 
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "not within 20 s: {what}");
@@ -55,7 +59,7 @@ fn children_are_listed_while_they_run_and_stop_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let console = Console::terminal();
     let mut supervisor = Supervisor::new(&console, sample(dir.path()));
-    for name in ["kafka", "registry", "processor", "gateway-1"] {
+    for name in ["kafka", "registry", "processor-1", "processor-2", "gateway-1"] {
         supervisor.start(orderly(dir.path(), name)).unwrap();
     }
     supervisor.wait_all_ready().unwrap();
@@ -69,11 +73,13 @@ fn children_are_listed_while_they_run_and_stop_in_order() {
     listed.sort_unstable();
     marked.sort_unstable();
     assert_eq!(listed, marked);
-    assert_eq!(listed.len(), 4);
+    assert_eq!(listed.len(), 5);
 
     supervisor.stop_all();
     let order = fs::read_to_string(dir.path().join("order")).unwrap();
-    assert_eq!(order, "gateway-1\nprocessor\nregistry\nkafka\n");
+    let order: Vec<&str> = order.lines().collect();
+    assert_eq!([order[0], order[3], order[4]], ["gateway-1", "registry", "kafka"], "{order:?}");
+    assert!(order[1..3].iter().all(|name| name.starts_with("processor-")), "together: {order:?}");
     eventually("nothing is left", || children_of(dir.path()).is_empty());
 }
 
@@ -83,26 +89,29 @@ fn a_child_that_dies_is_restarted_and_that_is_said() {
     let log = dir.path().join("stack.log");
     let console = Console::with_log(&log, false).unwrap();
     let mut supervisor = Supervisor::new(&console, sample(dir.path()));
-    supervisor.start(stand_in(dir.path(), "processor", "echo last words; exec sleep 600")).unwrap();
+    for name in ["processor-1", "processor-2"] {
+        supervisor.start(stand_in(dir.path(), name, "echo last words; exec sleep 600")).unwrap();
+    }
     supervisor.wait_all_ready().unwrap();
-    let own_log = dir.path().join("processor.log");
+    let own_log = dir.path().join("processor-2.log");
     eventually("it spoke", || fs::read_to_string(&own_log).unwrap().contains("last words"));
     let stop = StopAtEnd(supervisor.sender());
     std::thread::scope(|scope| {
-        // Also when an assertion fails: the scope waits for the supervisor.
         let _stop = stop;
-        scope.spawn(|| supervisor.watch().unwrap());
-        let of = |file: StackFile| file.processor.unwrap();
+        scope.spawn(|| while supervisor.watch(LOOK_INTERVAL).unwrap() {});
+        let of = |file: StackFile| file.processors[1].clone();
         let first = of(read_file(dir.path())).process().unwrap();
         assert!(first.signal(Signal::KILL));
         eventually("it runs again", || {
             let now = of(read_file(dir.path()));
-            now.restarts == 1 && now.process().is_some_and(|p| p != first && p.is_alive())
+            now.restarts == 1 && now.ready && now.process().is_some_and(|p| p != first && p.is_alive())
         });
         let said = || fs::read_to_string(&log).unwrap();
-        eventually("it is ready again", || said().contains("processor is ready again"));
-        assert!(said().contains("died: signal 9; starting it again in 0.1 s"), "{}", said());
-        assert!(said().contains("last words"), "{}", said());
+        let died = format!("processor-2 (pid {}) died: signal 9; starting it again in 0.1 s", first.pid);
+        for words in [died.as_str(), "last words", "processor-2 is ready again"] {
+            assert!(said().contains(words), "{words} in {}", said());
+        }
+        assert_eq!(read_file(dir.path()).processors[0].restarts, 0, "the other went on");
     });
     supervisor.stop_all();
     eventually("nothing is left", || children_of(dir.path()).is_empty());
@@ -143,8 +152,7 @@ fn a_child_that_ignores_the_request_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let console = Console::terminal();
         let mut supervisor = Supervisor::new(&console, sample(dir.path()));
-        let script = "trap '' TERM; echo up; while :; do sleep 0.02; done";
-        let mut spec = stand_in(dir.path(), "processor", script);
+        let mut spec = stand_in(dir.path(), "processor-1", STUBBORN);
         // Impatience comes from the clock or from a second request.
         spec.patience = if hurried { Duration::from_secs(600) } else { Duration::from_millis(200) };
         let log = spec.log.clone();
@@ -156,6 +164,73 @@ fn a_child_that_ignores_the_request_is_killed() {
         supervisor.stop_all();
         eventually("nothing is left", || children_of(dir.path()).is_empty());
     }
+}
+
+/// Watches until nobody leaves any more.
+fn let_leave(supervisor: &mut Supervisor<'_>) {
+    eventually("it has left", || {
+        assert!(supervisor.watch(LOOK_INTERVAL).unwrap());
+        !supervisor.is_one_leaving()
+    });
+}
+
+#[test]
+fn a_child_that_is_dismissed_does_not_come_back_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let console = Console::terminal();
+    let mut supervisor = Supervisor::new(&console, sample(dir.path()));
+    for name in ["processor-1", "processor-2"] {
+        supervisor.start(stand_in(dir.path(), name, "exec sleep 600")).unwrap();
+    }
+    supervisor.wait_all_ready().unwrap();
+    supervisor.dismiss("processor-2").unwrap();
+    assert!(supervisor.is_one_leaving());
+    assert_eq!(read_file(dir.path()).processors.len(), 2, "until it has ended");
+    let_leave(&mut supervisor);
+    let file = read_file(dir.path());
+    assert_eq!((file.processors.len(), file.processors[0].restarts), (1, 0));
+    assert!(file.processors[0].process().unwrap().is_alive());
+    let running: Vec<String> = children_of(dir.path()).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(running, ["processor-1"]);
+    supervisor.stop_all();
+}
+
+#[test]
+fn a_child_that_is_dismissed_and_does_not_end_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("stack.log");
+    let console = Console::with_log(&log, false).unwrap();
+    let mut supervisor = Supervisor::new(&console, sample(dir.path()));
+    let mut spec = stand_in(dir.path(), "processor-2", STUBBORN);
+    spec.patience = Duration::from_millis(200);
+    let own_log = spec.log.clone();
+    supervisor.start(spec).unwrap();
+    eventually("the trap is set", || fs::read_to_string(&own_log).unwrap().contains("up"));
+    supervisor.dismiss("processor-2").unwrap();
+    let_leave(&mut supervisor);
+    let said = fs::read_to_string(&log).unwrap();
+    assert_eq!(said.matches("does not end: killing it").count(), 1, "{said}");
+    assert!(said.contains("stopped processor-2 (pid") && said.contains("signal 9"), "{said}");
+}
+
+#[test]
+fn a_child_that_is_dismissed_while_it_is_dead_is_gone_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let console = Console::terminal();
+    let mut supervisor = Supervisor::new(&console, sample(dir.path()));
+    let mut spec = stand_in(dir.path(), "processor-2", "exit 1");
+    spec.health = Health::Http("http://127.0.0.1:1/".into());
+    supervisor.start(spec).unwrap();
+    // Further and further apart, so that it is found dead.
+    eventually("it is between two lives", || {
+        supervisor.watch(LOOK_INTERVAL).unwrap();
+        read_file(dir.path()).processors[1].restarts >= 3 && read_file(dir.path()).processors[1].pid.is_none()
+    });
+    supervisor.dismiss("processor-2").unwrap();
+    assert!(!supervisor.is_one_leaving());
+    assert_eq!(read_file(dir.path()).processors.len(), 1);
+    supervisor.watch(Duration::from_secs(1)).unwrap();
+    assert!(children_of(dir.path()).is_empty(), "it is not started again");
 }
 
 #[test]
@@ -181,10 +256,10 @@ fn back_off_doubles_up_to_a_limit() {
 #[test]
 fn a_long_log_is_put_aside() {
     let dir = tempfile::tempdir().unwrap();
-    let spec = stand_in(dir.path(), "processor", "true");
+    let spec = stand_in(dir.path(), "processor-1", "true");
     let long = File::create(&spec.log).unwrap();
     long.set_len(LONGEST_LOG_BYTES + 1).unwrap();
     open_log(&spec).unwrap();
     assert_eq!(fs::metadata(&spec.log).unwrap().len(), 0);
-    assert!(dir.path().join("processor.old.log").exists());
+    assert!(dir.path().join("processor-1.old.log").exists());
 }

@@ -174,13 +174,19 @@ impl Namespace {
         }
     }
 
-    /// A processor with a state directory of its own, named `name`.
+    /// A processor with a state directory of its own, named `name`. It is the instance that its address makes it.
     pub fn processor(&self, name: &str) -> ServiceBuilder {
         let secret = self.secret_file();
         self.builder(name, "processor", Role::Processor { secret })
     }
 
-    /// A gateway that asks these processors.
+    /// One of several processors that share the shards: the instance `name`, also when it is started again over its
+    /// directory in another [`Service`], on other ports.
+    pub fn instance(&self, name: &str) -> ServiceBuilder {
+        self.processor(name).env(services::INSTANCE_VARIABLE, name)
+    }
+
+    /// A gateway that is told these processors. With none it is told nothing: it finds them by the control topic.
     pub fn gateway(&self, name: &str, processors: &[&Service]) -> ServiceBuilder {
         let processors: Vec<String> = processors.iter().map(|p| p.grpc()).collect();
         let processors = processors.join(",");
@@ -269,6 +275,30 @@ mod tests {
         assert_eq!(value["topics"]["changelog"]["config"]["segment.ms"], Value::from("2000"));
         assert_eq!(value["topics"]["commands"]["config"]["retention.ms"], Value::from("-1"));
         assert_eq!(value["topics"]["commands"]["cleanup"], Value::from("delete"));
+    }
+
+    #[test]
+    fn instances_share_the_secret_and_have_their_own_name_and_directory() {
+        let stack = TestStack {
+            bootstrap: "127.0.0.1:1".into(),
+            registry: "http://127.0.0.1:2".into(),
+            dir: "/s".into(),
+            bin: "/s/bin".into(),
+            topics: "/topics.yaml".into(),
+        };
+        let (prefix, dir, topics_file) = ("t1-0-x.".into(), "/s/tests/x".into(), "/s/tests/x/topics.yaml".into());
+        // It has no topics that would have to be deleted.
+        let space = std::mem::ManuallyDrop::new(Namespace { prefix, dir, topics_file, stack });
+        let (a, b) = (space.instance("a"), space.instance("b"));
+        let named = |builder: &ServiceBuilder| builder.env.iter().any(|(key, _)| key == "KONTOR_INSTANCE");
+        assert_eq!(a.env, [("KONTOR_INSTANCE".to_string(), "a".into())]);
+        assert!(a.dir != b.dir && a.log != b.log && a.env != b.env && a.around == b.around);
+        let secret = |builder: &ServiceBuilder| match &builder.role {
+            Role::Processor { secret } => secret.clone(),
+            Role::Gateway { .. } => PathBuf::new(),
+        };
+        assert_eq!([secret(&a), secret(&b)], [space.secret_file(), space.secret_file()]);
+        assert!(!named(&space.processor("p1")), "one alone needs no name");
     }
 
     #[test]

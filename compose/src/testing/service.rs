@@ -25,7 +25,7 @@ const PORT_ATTEMPTS: u32 = 3;
 pub(super) enum Role {
     /// Needs the path of the token secret.
     Processor { secret: PathBuf },
-    /// Asks these processors.
+    /// Is told these processors; empty: none.
     Gateway { processors: String },
 }
 
@@ -131,7 +131,10 @@ impl Service {
                 services::processor_environment(&chosen.around, &chosen.dir, self.grpc, self.http, secret)
             }
             Role::Gateway { processors } => {
-                services::gateway_environment(&chosen.around, &chosen.dir, self.http, processors)
+                let mut all = services::gateway_environment(&chosen.around, &chosen.dir, self.http);
+                let told = (!processors.is_empty()).then(|| ("KONTOR_PROCESSORS".to_string(), processors.into()));
+                all.extend(told);
+                all
             }
         }
     }
@@ -243,6 +246,11 @@ impl Service {
         }
     }
 
+    /// Its name within its name space; an instance's is the same.
+    pub fn name(&self) -> &str {
+        &self.chosen.name
+    }
+
     /// Its process id while it runs.
     pub fn pid(&self) -> Option<i32> {
         self.child.as_ref().map(|(_, process)| process.pid)
@@ -289,6 +297,18 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.kill9();
     }
+}
+
+/// Waits until each of several services is ready, such as all instances of a topology.
+///
+/// # Errors
+/// That of the first that is not, within `deadline` for all together.
+pub async fn all_ready(services: &mut [Service], deadline: Duration) -> Result<()> {
+    let began = Instant::now();
+    for service in services {
+        service.wait_ready(deadline.saturating_sub(began.elapsed())).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

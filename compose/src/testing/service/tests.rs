@@ -13,14 +13,19 @@ impl Fixture {
     }
 
     fn service(&self, script: &str) -> Service {
+        let secret = self.dir.path().join("secret");
+        self.service_as("p1", Role::Processor { secret }, script)
+    }
+
+    fn service_as(&self, name: &str, role: Role, script: &str) -> Service {
         use std::os::unix::fs::PermissionsExt;
         let dir = self.dir.path();
-        let program = dir.join("processor");
+        let program = dir.join(format!("program-of-{name}"));
         fs::write(&program, format!("#!/bin/bash\n{script}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let builder = ServiceBuilder {
-            name: "p1".into(),
-            role: Role::Processor { secret: dir.join("secret") },
+            name: name.into(),
+            role,
             program,
             around: Surroundings {
                 bootstrap: "127.0.0.1:1".into(),
@@ -28,8 +33,8 @@ impl Fixture {
                 topics: dir.join("topics.yaml"),
                 prefix: "t1.".into(),
             },
-            dir: dir.join("p1"),
-            log: dir.join("p1.log"),
+            dir: dir.join(name),
+            log: dir.join(format!("{name}.log")),
             mark: dir.to_path_buf(),
             env: Vec::new(),
         };
@@ -53,6 +58,48 @@ async fn it_is_told_its_surroundings() {
     }
     let grpc = service.grpc().replace("http://", "KONTOR_GRPC_LISTEN=");
     assert!(log.contains(&grpc), "{log}");
+}
+
+#[tokio::test]
+async fn a_gateway_is_told_processors_only_if_there_are_any() {
+    let fixture = Fixture::new();
+    for (name, processors, told) in [("g1", "", false), ("g2", "http://127.0.0.1:3", true)] {
+        let role = Role::Gateway { processors: processors.into() };
+        let mut service = fixture.service_as(name, role, "env");
+        assert!(service.wait_end(Duration::from_secs(20)).await.unwrap().success());
+        assert_eq!(service.name(), name);
+        let log = service.log_text();
+        assert_eq!(log.contains("KONTOR_PROCESSORS="), told, "{log}");
+        assert_eq!(log.contains("KONTOR_PROCESSORS=http://127.0.0.1:3\n"), told, "{log}");
+    }
+}
+
+/// Answers every request on this port with success.
+fn answer_on(port: u16) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn all_are_ready_when_the_last_one_is() {
+    let fixture = Fixture::new();
+    let instance = |name| {
+        let role = Role::Processor { secret: fixture.dir.path().join("secret") };
+        fixture.service_as(name, role, "exec sleep 600")
+    };
+    let mut all = [instance("a"), instance("b")];
+    answer_on(all[0].http);
+    let error = all_ready(&mut all, Duration::from_millis(300)).await.unwrap_err().to_string();
+    assert!(error.starts_with("b was not ready"), "{error}");
+    answer_on(all[1].http);
+    all_ready(&mut all, Duration::from_secs(20)).await.unwrap();
 }
 
 #[tokio::test]
