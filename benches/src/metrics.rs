@@ -16,6 +16,13 @@ pub async fn scrape(base: &str) -> Counters {
     }
 }
 
+/// Adds the counters of one service to those of others.
+pub fn add(all: &mut Counters, one: Counters) {
+    for (name, value) in one {
+        *all.entry(name).or_default() += value;
+    }
+}
+
 /// What was gained, for counters of which there is any.
 pub fn gained(before: &Counters, after: &Counters) -> Counters {
     let differences = after.iter().map(|(name, now)| (name.clone(), now - before.get(name).unwrap_or(&0.0)));
@@ -47,5 +54,12 @@ mod tests {
         let before = Counters::from([("records_total".to_owned(), 5.0)]);
         assert_eq!(gained(&before, &now), Counters::from([("records_total".to_owned(), 2.0)]));
         assert_eq!(gained(&now, &now), Counters::new());
+    }
+
+    #[test]
+    fn counters_of_several_services_are_added_up() {
+        let mut all = parse("records_total 3\n");
+        add(&mut all, parse("records_total 4\nretries_total 1\n"));
+        assert_eq!(all, Counters::from([("records_total".to_owned(), 7.0), ("retries_total".to_owned(), 1.0)]));
     }
 }

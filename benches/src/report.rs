@@ -61,11 +61,11 @@ pub struct Part {
     pub answers_per_s: f64,
     /// By class.
     pub latencies: Vec<Summary>,
-    /// By process, rounds added up.
+    /// By process, rounds added up; several processors together and each.
     pub usage: Vec<Usage>,
     /// Offsets that one answered event took in each topic, markers included.
     pub offsets_per_event: BTreeMap<String, f64>,
-    /// What each counter of the processor gained per answered event.
+    /// What each counter of the processors gained per answered event.
     pub counters_per_event: Counters,
 }
 
@@ -106,7 +106,8 @@ impl Part {
     }
 
     fn cpu_ms_per_1000(&self) -> f64 {
-        self.usage.iter().map(|usage| usage.cpu_ms_per_1000).sum()
+        let once = self.usage.iter().filter(|usage| usage.within.is_none());
+        once.map(|usage| usage.cpu_ms_per_1000).sum()
     }
 }
 

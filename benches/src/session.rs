@@ -16,7 +16,7 @@ use crate::probe::Outcome;
 use crate::report::{Part, Report, add_usage, today};
 use crate::schedule::Schedule;
 use crate::stack::Stack;
-use crate::usage::{Sampler, Usage, per_1000};
+use crate::usage::{Sampler, Usage, Watched, per_1000};
 
 /// What is loaded.
 pub enum Level {
@@ -142,8 +142,8 @@ impl Session<'_> {
                 eprintln!("round {round} of {}, loop", self.args.rounds);
                 let (topics, prefix) = (control.topics(), format!("{}-", control.name()));
                 let mut processes = bank_processes.clone();
-                processes.retain(|(name, _)| name == "broker" || name == "driver");
-                processes.extend(control.pid().map(|pid| ("loop".to_owned(), pid)));
+                processes.retain(|watched| watched.name == "broker" || watched.name == "driver");
+                processes.extend(control.pid().map(|pid| Watched::one("loop", pid)));
                 let run = &mut |schedule| control.run(self.args.across, schedule);
                 self.round(&mut bare, run, &topics, &prefix, processes)?;
             }
@@ -160,7 +160,7 @@ impl Session<'_> {
         subject: &mut Subject<'_>,
         topics: &[String],
         prefix: &str,
-        processes: Vec<(String, i32)>,
+        processes: Vec<Watched>,
     ) -> anyhow::Result<()> {
         let ends = || kafka::ends(&self.stack.bootstrap, topics, &self.topology);
         let (ends_before, counters_before) = (ends()?, self.counters()?);
@@ -182,13 +182,14 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Counters of the processor; none when it serves no metrics.
+    /// Counters of all processors, added up; none where they serve no metrics.
     fn counters(&self) -> anyhow::Result<Counters> {
-        let Some(base) = self.stack.processor.as_ref().and_then(|processor| processor.http.as_deref()) else {
-            return Ok(Counters::new());
-        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(metrics::scrape(base)))
+        let mut all = Counters::new();
+        for base in self.stack.processor_addresses() {
+            metrics::add(&mut all, runtime.block_on(metrics::scrape(base)));
+        }
+        Ok(all)
     }
 
     fn report(&self, level: &Level, parts: Vec<Part>, audit: Option<Audit>) -> Report {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::usage::Watched;
+
 /// What a driver needs to know of a running stack.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Stack {
@@ -20,9 +22,9 @@ pub struct Stack {
     /// Directory of the stack.
     #[serde(default)]
     pub dir: Option<PathBuf>,
-    /// The processor.
+    /// The processors.
     #[serde(default)]
-    pub processor: Option<Part>,
+    pub processors: Vec<Part>,
     /// The gateways.
     #[serde(default)]
     pub gateways: Vec<Part>,
@@ -74,16 +76,31 @@ impl Stack {
         serde_json::from_str(&text).map_err(|source| StackError::Parse { path, source })
     }
 
-    /// Names and process ids of everything whose CPU time counts, this process last.
-    pub fn processes(&self) -> Vec<(String, i32)> {
-        let one = |name: &str, part: &Option<Part>| part.as_ref().and_then(|part| Some((name.to_owned(), part.pid?)));
-        let mut all: Vec<(String, i32)> = one("processor", &self.processor).into_iter().collect();
-        for (number, gateway) in self.gateways.iter().enumerate() {
-            all.extend(gateway.pid.map(|pid| (format!("gateway-{}", number + 1), pid)));
+    /// Everything whose CPU time counts, this process last. The processors have one entry together, so that reports
+    /// compare whatever their number; several have one each too.
+    pub fn processes(&self) -> Vec<Watched> {
+        let processors = numbered("processor", &self.processors);
+        let mut all = Vec::new();
+        if !processors.is_empty() {
+            let pids = processors.iter().map(|(_, pid)| *pid).collect();
+            all.push(Watched { name: "processor".to_owned(), pids, within: None });
         }
-        all.extend(one("broker", &self.kafka));
-        all.extend(i32::try_from(std::process::id()).map(|pid| ("driver".to_owned(), pid)));
+        if self.processors.len() > 1 {
+            let within = Some("processor".to_owned());
+            let each = |(name, pid): (String, i32)| Watched { within: within.clone(), ..Watched::one(&name, pid) };
+            all.extend(processors.into_iter().map(each));
+        }
+        let gateways = numbered("gateway", &self.gateways);
+        all.extend(gateways.into_iter().map(|(name, pid)| Watched::one(&name, pid)));
+        let broker = self.kafka.as_ref().and_then(|part| part.pid);
+        all.extend(broker.map(|pid| Watched::one("broker", pid)));
+        all.extend(i32::try_from(std::process::id()).map(|pid| Watched::one("driver", pid)));
         all
+    }
+
+    /// Addresses of the processors' metrics.
+    pub fn processor_addresses(&self) -> impl Iterator<Item = &str> {
+        self.processors.iter().filter_map(|part| part.http.as_deref())
     }
 
     /// Addresses of the gateways.
@@ -93,19 +110,48 @@ impl Stack {
     }
 }
 
+/// Names and process ids of those that run.
+fn numbered(kind: &str, parts: &[Part]) -> Vec<(String, i32)> {
+    let named = |(place, part): (usize, &Part)| Some((format!("{kind}-{}", place + 1), part.pid?));
+    parts.iter().enumerate().filter_map(named).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn stack(processors: &str) -> Stack {
+        let text = format!(
+            r#"{{"phase":"ready","bootstrap":"127.0.0.1:9092","registry":"http://127.0.0.1:8081/apis/ccompat/v7",
+            "processors":[{processors}],
+            "gateways":[{{"pid":2,"log":"g.log","http":"http://127.0.0.1:3"}},{{"pid":null,"log":"g2.log"}}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
     #[test]
     fn more_than_is_needed_and_less_than_everything_is_fine() {
-        let text = r#"{"phase":"ready","bootstrap":"127.0.0.1:9092","registry":"http://127.0.0.1:8081/apis/ccompat/v7",
-            "processor":{"pid":1,"log":"p.log","http":"http://127.0.0.1:1","grpc":"http://127.0.0.1:2"},
-            "gateways":[{"pid":2,"log":"g.log","http":"http://127.0.0.1:3"},{"pid":null,"log":"g2.log"}]}"#;
-        let stack: Stack = serde_json::from_str(text).unwrap();
-        let names: Vec<String> = stack.processes().into_iter().map(|(name, _)| name).collect();
+        let stack = stack(r#"{"pid":1,"log":"p.log","http":"http://127.0.0.1:1","grpc":"http://127.0.0.1:2"}"#);
+        let names: Vec<String> = stack.processes().into_iter().map(|watched| watched.name).collect();
         assert_eq!(names, ["processor", "gateway-1", "driver"]);
         assert_eq!(stack.gateway_addresses().unwrap(), ["http://127.0.0.1:3"]);
+        assert_eq!(stack.processor_addresses().collect::<Vec<_>>(), ["http://127.0.0.1:1"]);
+    }
+
+    #[test]
+    fn several_processors_have_one_entry_together_and_one_each() {
+        let part = |pid: &str| format!(r#"{{"pid":{pid},"http":"http://127.0.0.1:1"}}"#);
+        let stack = stack(&[part("11"), part("null"), part("13")].join(","));
+        let processes = stack.processes();
+        let within = Some("processor".to_owned());
+        let expected = [
+            Watched { name: "processor".into(), pids: vec![11, 13], within: None },
+            Watched { within: within.clone(), ..Watched::one("processor-1", 11) },
+            Watched { within, ..Watched::one("processor-3", 13) },
+            Watched::one("gateway-1", 2),
+        ];
+        assert_eq!(processes[..4], expected);
+        assert_eq!(stack.processor_addresses().count(), 3);
     }
 
     #[test]

@@ -15,11 +15,41 @@ const TICKS_PER_S: f64 = 100.0;
 /// How often memory is noted in the series of a report.
 const SERIES: Duration = Duration::from_secs(10);
 
-/// What one process used during a run.
+/// What is looked at under one name: a process, or several together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// As in [`Usage`].
+    pub name: String,
+    /// Its processes.
+    pub pids: Vec<i32>,
+    /// The entry that its processes count in too.
+    pub within: Option<String>,
+}
+
+impl Watched {
+    /// One process.
+    pub fn one(name: &str, pid: i32) -> Watched {
+        Watched { name: name.to_owned(), pids: vec![pid], within: None }
+    }
+
+    /// None once one of them is gone: a sum over others would say less than was used.
+    fn sample(&self) -> Option<Sample> {
+        let zero = Sample { cpu_s: 0.0, rss_bytes: 0 };
+        self.pids.iter().try_fold(zero, |sum, pid| {
+            let one = sample(*pid)?;
+            Some(Sample { cpu_s: sum.cpu_s + one.cpu_s, rss_bytes: sum.rss_bytes + one.rss_bytes })
+        })
+    }
+}
+
+/// What was used under one name during a run.
 #[derive(Clone, Debug, Serialize, Default)]
 pub struct Usage {
-    /// `processor`, `gateway-1`, `broker`, `driver` ...
+    /// `processor` (all of them), `processor-1`, `gateway-1`, `broker`, `driver` ...
     pub name: String,
+    /// Counted in the entry of this name already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
     /// CPU seconds, user and system.
     pub cpu_s: f64,
     /// CPU milliseconds per thousand answered commands.
@@ -56,11 +86,11 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts to look at these names and process ids.
-    pub fn start(processes: Vec<(String, i32)>) -> Sampler {
+    /// Starts to look at these.
+    pub fn start(watched: Vec<Watched>) -> Sampler {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || watch(&processes, &stopped));
+        let thread = std::thread::spawn(move || watch(&watched, &stopped));
         Sampler { stop, thread }
     }
 
@@ -81,10 +111,13 @@ pub fn per_1000(cpu_s: f64, answered: u64) -> f64 {
     if answered == 0 { 0.0 } else { cpu_s * 1_000_000.0 / answered as f64 }
 }
 
-fn watch(processes: &[(String, i32)], stop: &AtomicBool) -> Vec<Usage> {
-    let first: Vec<Option<Sample>> = processes.iter().map(|(_, pid)| sample(*pid)).collect();
-    let named = |(name, _): &(String, i32)| Usage { name: name.clone(), ..Usage::default() };
-    let mut all: Vec<Usage> = processes.iter().map(named).collect();
+fn watch(watched: &[Watched], stop: &AtomicBool) -> Vec<Usage> {
+    let first: Vec<Option<Sample>> = watched.iter().map(Watched::sample).collect();
+    let named = |watched: &Watched| {
+        let Watched { name, within, .. } = watched.clone();
+        Usage { name, within, ..Usage::default() }
+    };
+    let mut all: Vec<Usage> = watched.iter().map(named).collect();
     let (mut next_series, start) = (Duration::ZERO, Instant::now());
     loop {
         let last = stop.load(Ordering::Relaxed);
@@ -92,8 +125,8 @@ fn watch(processes: &[(String, i32)], stop: &AtomicBool) -> Vec<Usage> {
         if in_series {
             next_series += SERIES;
         }
-        for ((usage, (_, pid)), first) in all.iter_mut().zip(processes).zip(&first) {
-            note(usage, *first, sample(*pid), in_series);
+        for ((usage, one), first) in all.iter_mut().zip(watched).zip(&first) {
+            note(usage, *first, one.sample(), in_series);
         }
         if last {
             return all;
@@ -156,9 +189,20 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_is_gone() {
         let this = i32::try_from(std::process::id()).unwrap();
-        let all = Sampler::start(vec![("gone".into(), i32::MAX), ("driver".into(), this)]).stop(1000);
+        let all = Sampler::start(vec![Watched::one("gone", i32::MAX), Watched::one("driver", this)]).stop(1000);
         assert!(all[0].gone && !all[1].gone);
         assert!(all[1].rss_max_bytes > 0);
+    }
+
+    #[test]
+    fn several_processes_under_one_name_are_added_up() {
+        let this = i32::try_from(std::process::id()).unwrap();
+        let one = Watched::one("one", this);
+        let both = Watched { pids: vec![this, this], ..one.clone() };
+        // They are read one after the other, and memory moves a little in between.
+        let (one, sum) = (one.sample().unwrap(), both.sample().unwrap());
+        assert!(sum.rss_bytes > one.rss_bytes + one.rss_bytes / 2 && sum.cpu_s >= 2.0 * one.cpu_s, "{one:?} {sum:?}");
+        assert_eq!(Watched { pids: vec![this, i32::MAX], ..both }.sample(), None, "one of them is gone");
     }
 
     #[test]

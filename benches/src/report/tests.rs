@@ -58,6 +58,34 @@ fn the_bank_is_compared_with_the_loop_of_the_same_run() {
 }
 
 #[test]
+fn several_processors_have_a_row_for_all_and_one_for_each() {
+    let usage = |name: &str, within: Option<&str>, cpu_s| Usage {
+        name: name.into(),
+        within: within.map(str::to_owned),
+        cpu_s,
+        cpu_ms_per_1000: crate::usage::per_1000(cpu_s, 1000),
+        ..Usage::default()
+    };
+    let mut bank = part("bank", &outcome(1000, 1000, 10), 2.0);
+    let of_all = Some("processor");
+    bank.usage.extend([
+        usage("processor", None, 3.0),
+        usage("processor-1", of_all, 1.0),
+        usage("processor-2", of_all, 2.0),
+    ]);
+    let report = report(vec![bank, part("loop", &outcome(1000, 1000, 4), 1.0)], 0);
+    assert!((report.ratios["cpu of all processes"] - 5.0).abs() < 1e-9, "each counts once: {:?}", report.ratios);
+    let table = report.to_table();
+    for row in ["| bank, processor | 3.0 |", "| bank, processor-1 | 1.0 |", "| bank, processor-2 | 2.0 |"] {
+        assert!(table.contains(row), "`{row}` is not in:\n{table}");
+    }
+    let json = serde_json::to_value(&report).unwrap();
+    let usage = &json["parts"][0]["usage"];
+    assert!(usage[1].get("within").is_none(), "as in a report of one: {usage}");
+    assert_eq!(usage[2]["within"], "processor");
+}
+
+#[test]
 fn a_lost_answer_or_a_breach_is_not_good() {
     for (answered, exit_code) in [(999, 0), (1000, 1), (1000, 2), (1000, -1), (0, 0)] {
         let report = report(vec![part("bank", &outcome(1000, answered, 10), 1.0)], exit_code);
