@@ -163,6 +163,11 @@ impl Instance {
         self.exits.recv().await
     }
 
+    /// Another process uses the name of this instance.
+    pub fn is_usurped(&self) -> bool {
+        matches!(&self.source, Source::Member(membership) if membership.board().is_usurped())
+    }
+
     /// What queries see.
     pub fn views(&self) -> &[Arc<PartitionView>] {
         &self.views

@@ -247,10 +247,12 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// The first transaction: the claim, and the rows that exist from the start.
     fn claim(&mut self, epoch: i64) -> Result<(), Interrupt> {
         self.check_layout()?;
-        if let Some(found) = self.claim_found.as_ref().filter(|found| found.epoch > epoch) {
-            return Err(Interrupt::Retake(format!(
-                "{} claimed the shard under epoch {}, this instance knows {epoch}",
-                found.instance, found.epoch
+        let found = self.claim_found.as_ref().map_or(0, |found| found.epoch);
+        if self.parts.roles.settles() && found > epoch {
+            // It was read to its end: so these epochs are not those of the claims.
+            return Err(Interrupt::Stop(format!(
+                "the shard was claimed under epoch {found}, the control topic ends at {epoch}: it was deleted or made anew; \
+                 stop all instances and start one with --alone once, then begin again"
             )));
         }
         let definition = self.parts.application.definition();

@@ -125,7 +125,8 @@ fn target_of<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) 
         task.staged.changelog_offset = log.low;
     } else if stands < log.low {
         return Err(foreign(format!("the store stands at {stands}, the changelog begins at {}", log.low)));
-    } else if stands > 0 && stands < log.high && may_have_missed_tombstones(parts, task)? {
+    // Behind the last commit there is its marker: what may be missing begins one further.
+    } else if stands > 0 && stands + 1 < log.high && may_have_missed_tombstones(parts, task)? {
         return Err(foreign("the store is older than the changelog keeps tombstones".to_owned()));
     }
     Ok((task.committed.changelog_offset < log.high).then_some(Target { at, high: log.high }))

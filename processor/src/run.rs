@@ -166,6 +166,7 @@ async fn wait_for_end(instance: &mut Instance) -> anyhow::Result<()> {
                 }
                 Some((shard, Exit::Stopped(reason))) => tracing::error!(shard, reason, "stopped; needs an operator"),
                 Some((_, Exit::Shutdown)) => {}
+                None if instance.is_usurped() => anyhow::bail!("another process goes on under this instance's name"),
                 None => shards_left = false,
             },
         }

@@ -34,6 +34,8 @@ impl<L: Log, A: Application> Shard<L, A> {
         // Before anything else: an owner that was told to become a standby lets go by this.
         self.parts.roles.report(self.parts.id, Some((ShardRole::Standby, -1)));
         self.prepare()?;
+        // Its end may lie inside the owner's open transaction: nothing is read from here before the next whole one.
+        self.tasks.iter().for_each(|task| task.view.unsynced());
         self.catch_up(Role::Standby)?;
         let mut events = history::parts_to_follow(&self.parts, &self.tasks)?;
         self.assign_tail(&events)?;
@@ -92,10 +94,13 @@ impl<L: Log, A: Application> Shard<L, A> {
         let mut lag = 0;
         for task in &self.tasks {
             let at = TopicPartition { topic: changelog, partition: task.partition };
-            let Ok(log) = self.parts.log.watermarks(at) else { return };
+            let Ok(log) = self.parts.log.watermarks(at) else {
+                self.parts.roles.report(self.parts.id, Some((ShardRole::Standby, -1)));
+                return;
+            };
             let position = consumer.position(at).ok().flatten().unwrap_or(0);
             let lacks = (log.high - position.max(task.committed.changelog_offset)).max(0);
-            if lacks == 0 {
+            if lacks == 0 && task.overlay.bytes() == 0 {
                 task.view.synced(now);
             }
             lag += lacks;

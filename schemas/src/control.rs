@@ -159,6 +159,7 @@ mod tests {
             rack: String::new(),
             beat: 1,
             grace_beats: 0,
+            seen: 0,
             shards,
         };
         let mut out = Vec::new();

@@ -256,6 +256,7 @@ avro_records! {
         pub rack: String,
         pub beat: i64,
         pub grace_beats: i32,
+        pub seen: i64,
         pub shards: Vec<MemberShard>,
     }
 

@@ -139,6 +139,8 @@ impl Log for KafkaLog {
         let mut config = base(&self.options, name);
         config
             .set("acks", "all")
+            // A late retry must not come behind a later record, such as the last word of a member.
+            .set("enable.idempotence", "true")
             .set("linger.ms", "0")
             // Whoever waits for it gives up sooner; what is sent late must not come much later.
             .set("message.timeout.ms", "3000")

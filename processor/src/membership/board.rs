@@ -49,9 +49,12 @@ struct State {
     assignment_read_to: i64,
     /// Shards that living others say they own.
     owned_elsewhere: BTreeSet<i32>,
+    /// Next offset of the members' partition that was acted upon.
+    acted_to: i64,
     joined: bool,
     shards_ended: bool,
     ended: bool,
+    usurped: bool,
     parts: BTreeMap<i32, (ShardRole, i64)>,
     /// Monotonic time up to which nobody can have taken this instance for gone.
     current_until: Duration,
@@ -114,6 +117,17 @@ impl Board {
         self.changed.notify_all();
     }
 
+    /// The same, because somebody else goes on under this name.
+    pub(super) fn end_usurped(&self) {
+        self.state.lock().usurped = true;
+        self.end();
+    }
+
+    /// Whether somebody else goes on under this name.
+    pub fn is_usurped(&self) -> bool {
+        self.state.lock().usurped
+    }
+
     pub(super) fn is_ended(&self) -> bool {
         self.state.lock().ended
     }
@@ -122,7 +136,7 @@ impl Board {
     pub(super) fn publish(
         &self,
         directory: &Directory,
-        assignment_read_to: i64,
+        (assignment_read_to, acted_to): (i64, i64),
         owned_elsewhere: BTreeSet<i32>,
         joined: bool,
     ) {
@@ -131,6 +145,7 @@ impl Board {
             state.directory.clone_from(directory);
         }
         state.assignment_read_to = assignment_read_to;
+        state.acted_to = acted_to;
         state.owned_elsewhere = owned_elsewhere;
         state.joined = joined;
         drop(state);
@@ -144,8 +159,20 @@ impl Board {
         let mut heart = self.heart.lock();
         let sent_at = self.clock.monotonic();
         heart.beat += 1;
+        self.heard_at(&mut heart, sent_at)
+    }
+
+    /// Says between two heartbeats that a part changed. It repeats the number of the last one, because heartbeats are
+    /// the others' measure of time.
+    fn announce(&self) -> Result<(), LogError> {
+        let mut heart = self.heart.lock();
         let record = self.record(heart.beat, 0);
-        self.append(&mut heart, Some(&record))?;
+        self.append(&mut heart, Some(&record))
+    }
+
+    fn heard_at(&self, heart: &mut Heart, sent_at: Duration) -> Result<(), LogError> {
+        let record = self.record(heart.beat, 0);
+        self.append(heart, Some(&record))?;
         let mut state = self.state.lock();
         if sent_at < state.current_until {
             state.current_until = sent_at + self.lease();
@@ -157,7 +184,7 @@ impl Board {
         Ok(())
     }
 
-    /// After a gap: whoever decides has read this heartbeat, and what was decided before has been read here.
+    /// After a gap: whoever decides has acted upon this heartbeat, and what was decided before has been read here.
     pub(super) fn prove(&self, beat: i64) {
         let mut state = self.state.lock();
         let sent_at = state.sent.iter().find(|(number, _)| *number == beat).map(|(_, sent_at)| *sent_at);
@@ -184,9 +211,12 @@ impl Board {
     fn record(&self, beat: i64, grace_beats: i32) -> Member {
         let part =
             |(shard, (role, lag)): (&i32, &(ShardRole, i64))| MemberShard { shard: *shard, role: *role, lag: *lag };
-        let shards = self.state.lock().parts.iter().map(part).collect();
+        let (shards, seen) = {
+            let state = self.state.lock();
+            (state.parts.iter().map(part).collect(), state.acted_to)
+        };
         let Identity { instance, incarnation, endpoint, rack } = self.me.clone();
-        Member { instance, incarnation, endpoint, rack, beat, grace_beats, shards }
+        Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards }
     }
 
     fn append(&self, heart: &mut Heart, record: Option<&Member>) -> Result<(), LogError> {
@@ -253,7 +283,7 @@ impl Roles for Board {
         let role = |part: Option<(ShardRole, i64)>| part.map(|(role, lag)| (role, lag < 0));
         if role(before) != role(part)
             && !self.is_ended()
-            && let Err(error) = self.beat()
+            && let Err(error) = self.announce()
         {
             // The next regular one says it too.
             tracing::debug!(shard, %error, "a change of role was not told at once");

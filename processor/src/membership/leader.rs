@@ -84,6 +84,8 @@ impl<L: Log> Leader<L> {
                 Err(TryRecvError::Disconnected) => self.resign("its thread ended"),
             },
             State::Leading { read_to: wanted, .. } if read_to < *wanted => {}
+            // Whoever died before I began would be given shards.
+            State::Leading { .. } if !roster.is_settled() => {}
             State::Leading { .. } => {
                 if let Some(next) = self.decide(directory, roster)
                     && let Err(fault) = self.write(&next)
@@ -111,7 +113,7 @@ impl<L: Log> Leader<L> {
             if leader == me && *life == self.me.1 {
                 return self.leaderless_beats >= TURN_BEATS;
             }
-            if leader != me && roster.lives(leader, life) {
+            if leader != me && roster.lives(leader, life) && !roster.is_away(leader) {
                 self.leaderless_beats = 0;
                 return false;
             }

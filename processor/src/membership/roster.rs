@@ -48,8 +48,12 @@ impl Roster {
                 }
                 return;
             }
+            let before = self.own.replace(member.clone());
+            // A change of a part is said with the number of the last heartbeat: no time has passed.
+            if before.is_some_and(|before| before.beat >= member.beat) {
+                return;
+            }
             self.beats += 1;
-            self.own = Some(member.clone());
             for seen in self.seen.values_mut() {
                 seen.silent_beats = seen.silent_beats.saturating_add(1);
             }
@@ -61,6 +65,16 @@ impl Roster {
     /// A member left.
     pub fn leave(&mut self, instance: &str) {
         self.seen.remove(instance);
+    }
+
+    /// Whether whoever is dead has been found out by now: a member that has just begun knows of many who left no word.
+    pub fn is_settled(&self) -> bool {
+        self.seen.is_empty() || self.beats >= u64::from(SILENT_BEATS_MAX)
+    }
+
+    /// Whether a member has said that it will be back: it keeps what it has, and does not lead.
+    pub fn is_away(&self, instance: &str) -> bool {
+        self.seen.get(instance).is_some_and(|seen| seen.member.grace_beats > 0)
     }
 
     /// Whether my own beats came back: before that I have not read what the log knows.
@@ -111,13 +125,16 @@ mod tests {
     use super::*;
 
     fn beat(instance: &str, incarnation: &str) -> Member {
+        use std::sync::atomic::{AtomicI64, Ordering};
+        static NUMBER: AtomicI64 = AtomicI64::new(0);
         Member {
             instance: instance.to_owned(),
             incarnation: incarnation.to_owned(),
             endpoint: String::new(),
             rack: String::new(),
-            beat: 0,
+            beat: NUMBER.fetch_add(1, Ordering::Relaxed),
             grace_beats: 0,
+            seen: 0,
             shards: Vec::new(),
         }
     }
@@ -156,6 +173,18 @@ mod tests {
             roster.beat(&beat("c", "1"));
         }
         assert_eq!(names(&roster), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_change_of_a_part_is_no_time() {
+        let mut roster = Roster::new("b", "1");
+        roster.beat(&beat("a", "1"));
+        let own = beat("b", "1");
+        for _ in 0..100 {
+            roster.beat(&own);
+        }
+        assert_eq!(names(&roster), ["a", "b"]);
+        assert!(!roster.is_settled());
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The membership's thread: beats, reads, and leads when it is its turn.
+//! The membership's two threads: one beats, and waits for nothing else; the other reads, and leads when it is its turn.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +12,17 @@ use super::assignment::Rules;
 use super::board::{Board, Identity};
 use super::leader::{Field, Leader};
 use super::roster::Roster;
-use crate::clock::SharedClock;
+use crate::clock::{Clock, SharedClock};
 use crate::fault::LogError;
-use crate::log::{Log, LogAppender, LogConsumer, RecordBatch, TopicId, TopicPartition};
+use crate::log::{Log, LogAppender, LogConsumer, Record, RecordBatch, TopicId, TopicPartition};
 
 /// Between two heartbeats, from the acknowledgement of the one to the next.
 const BEAT_INTERVAL: Duration = Duration::from_millis(150);
 /// Records and bytes of one poll.
 const POLL_RECORDS: usize = 10_000;
 const POLL_BYTES: usize = 1 << 20;
+/// Own heartbeats that are remembered.
+const OWN_KEPT: usize = 16;
 /// Wait after a failed attempt, and for a schema.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -52,7 +54,7 @@ pub struct MembershipOptions {
 /// A running membership of one instance.
 pub struct Membership {
     board: Arc<Board>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
     grace: Duration,
 }
 
@@ -107,14 +109,18 @@ impl Membership {
             ),
             consumer: None,
             polled: RecordBatch::default(),
-            next_beat: Duration::ZERO,
+            read_to: [0; 2],
             proof: Proof::default(),
-            silent: false,
             options,
         };
-        let thread = std::thread::Builder::new().name("membership".to_owned()).spawn(move || worker.run());
-        let thread = thread.map_err(|error| LogError::Refused(format!("thread: {error}")))?;
-        Ok(Membership { board, thread: Some(thread), grace })
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+            thread.map_err(|error| LogError::Refused(format!("thread: {error}")))
+        };
+        let (beating, beats_on) = (Arc::clone(&board), Arc::clone(clock));
+        let beats = spawn("heartbeats", Box::new(move || beat(&beating, &*beats_on)))?;
+        let reads = spawn("membership", Box::new(move || worker.run()))?;
+        Ok(Membership { board, threads: vec![beats, reads], grace })
     }
 
     /// What it knows.
@@ -125,6 +131,10 @@ impl Membership {
     /// Says goodbye; call it when no shard runs any more. Blocks for a moment.
     pub fn leave(mut self) {
         self.end();
+        // Somebody else goes on under this name.
+        if self.board.is_usurped() {
+            return;
+        }
         if let Err(error) = self.board.leave(grace_beats(self.grace)) {
             tracing::warn!(%error, "could not say goodbye: the others find out by themselves");
         }
@@ -133,11 +143,34 @@ impl Membership {
     /// Falls silent without a word.
     pub(super) fn end(&mut self) {
         self.board.end();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the membership's thread panicked");
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the membership panicked");
+            }
         }
+    }
+}
+
+/// Both partitions of the topic.
+const PARTS: [i32; 2] = [control::ASSIGNMENT_PARTITION, control::MEMBER_PARTITION];
+
+/// Beats until the membership ends.
+fn beat(board: &Board, clock: &dyn Clock) {
+    let mut silent = false;
+    while !board.is_ended() {
+        match board.beat() {
+            Ok(()) if silent => {
+                silent = false;
+                tracing::info!("heartbeats are written again");
+            }
+            Ok(()) => {}
+            Err(error) if !silent => {
+                silent = true;
+                tracing::warn!(%error, "a heartbeat was not written");
+            }
+            Err(_) => {}
+        }
+        clock.pause(BEAT_INTERVAL);
     }
 }
 
@@ -149,9 +182,9 @@ fn grace_beats(grace: Duration) -> i32 {
 /// How far it is with showing that it was not given up.
 #[derive(Default)]
 struct Proof {
-    /// The last own heartbeat that was read back.
-    own: Option<i64>,
-    /// An own heartbeat after which the leader has spoken.
+    /// The last own heartbeats that were read back, and where they lie.
+    own: VecDeque<(i64, i64)>,
+    /// An own heartbeat that the leader has acted upon.
     acknowledged: Option<i64>,
     /// The same, and the end of the assignment at that time.
     pending: Option<(i64, i64)>,
@@ -167,17 +200,15 @@ struct Worker<L: Log> {
     leader: Leader<L>,
     consumer: Option<L::Consumer>,
     polled: RecordBatch,
-    next_beat: Duration,
+    /// Next offset of each partition, for a reader that begins anew.
+    read_to: [i64; 2],
     proof: Proof,
-    /// The last heartbeat failed.
-    silent: bool,
     options: MembershipOptions,
 }
 
 impl<L: Log> Worker<L> {
     fn run(&mut self) {
         while !self.board.is_ended() {
-            self.beat();
             if let Err(error) = self.read() {
                 tracing::warn!(%error, "the control topic cannot be read; trying again");
                 self.consumer = None;
@@ -186,59 +217,43 @@ impl<L: Log> Worker<L> {
             if let Some(other) = self.roster.usurper() {
                 let instance = &self.options.instance;
                 tracing::error!(instance, other, "a later process uses this name: this one ends; give each its own");
-                self.board.end();
+                self.board.end_usurped();
                 return;
             }
         }
     }
 
-    fn beat(&mut self) {
-        if self.clock.monotonic() < self.next_beat {
-            return;
-        }
-        match self.board.beat() {
-            Ok(()) if self.silent => {
-                self.silent = false;
-                tracing::info!("heartbeats are written again");
-            }
-            Ok(()) => {}
-            Err(error) if !self.silent => {
-                self.silent = true;
-                tracing::warn!(%error, "a heartbeat was not written");
-            }
-            Err(_) => {}
-        }
-        self.next_beat = self.clock.monotonic() + BEAT_INTERVAL;
-    }
-
-    /// Reads what came until the next heartbeat is due, and acts upon it.
+    /// Reads what came, and acts upon it.
     fn read(&mut self) -> Result<(), LogError> {
         if self.consumer.is_none() {
             self.open()?;
         }
-        let assignment = self.at(control::ASSIGNMENT_PARTITION);
+        let [assignment, members] = PARTS.map(|partition| self.at(partition));
         let Some(consumer) = &mut self.consumer else { return Ok(()) };
-        let wait = self.next_beat.saturating_sub(self.clock.monotonic());
         self.polled.clear();
-        consumer.poll(&mut self.polled, POLL_RECORDS, POLL_BYTES, wait)?;
-        let read_to = consumer.position(assignment)?.unwrap_or(0);
+        consumer.poll(&mut self.polled, POLL_RECORDS, POLL_BYTES, BEAT_INTERVAL)?;
+        // Before it passed anything it stands where it began.
+        self.read_to[0] = consumer.position(assignment)?.unwrap_or(0).max(self.read_to[0]);
+        self.read_to[1] = consumer.position(members)?.unwrap_or(0).max(self.read_to[1]);
+        let read_to = self.read_to[0];
         let polled = std::mem::take(&mut self.polled);
         for record in polled.iter() {
-            self.fold(record.partition, record.key, record.value);
+            self.fold(&record);
         }
         self.polled = polled;
         self.leader.step(&self.directory, &self.roster, read_to);
+        let acted_to = self.read_to[1];
         self.prove(read_to)?;
-        self.board.publish(&self.directory, read_to, self.owned_elsewhere(), self.roster.is_joined());
+        self.board.publish(&self.directory, (read_to, acted_to), self.owned_elsewhere(), self.roster.is_joined());
         Ok(())
     }
 
     /// After a gap in its heartbeats an instance may have been given up without knowing it. It is current again when the
-    /// leader has spoken after reading one of its heartbeats (it writes what it decided before it speaks again), and
-    /// when what was decided until then has been read.
+    /// leader says that it has acted upon one of its heartbeats (so whatever it decided without that one is written), and
+    /// when what is written by then has been read.
     fn prove(&mut self, read_to: i64) -> Result<(), LogError> {
         if !self.board.has_lapsed() {
-            self.proof = Proof { own: self.proof.own, ..Proof::default() };
+            (self.proof.acknowledged, self.proof.pending) = (None, None);
             return Ok(());
         }
         if let Some(beat) = self.proof.acknowledged.take() {
@@ -256,9 +271,11 @@ impl<L: Log> Worker<L> {
 
     fn open(&mut self) -> Result<(), LogError> {
         let mut starts = Vec::new();
-        for partition in [control::ASSIGNMENT_PARTITION, control::MEMBER_PARTITION] {
+        for (index, partition) in PARTS.into_iter().enumerate() {
             let at = self.at(partition);
-            starts.push((at, self.log.watermarks(at)?.low));
+            // Not from the beginning again: heartbeats of long ago would be taken for time that passes.
+            self.read_to[index] = self.read_to[index].max(self.log.watermarks(at)?.low);
+            starts.push((at, self.read_to[index]));
         }
         let mut consumer = self.log.consumer("control")?;
         consumer.assign(&starts)?;
@@ -270,14 +287,14 @@ impl<L: Log> Worker<L> {
         TopicPartition { topic: self.options.control, partition }
     }
 
-    fn fold(&mut self, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
+    fn fold(&mut self, record: &Record<'_>) {
         loop {
-            match self.directory.apply(&self.schemas, partition, key, value) {
-                Ok(Change::Beat(name)) => self.heard(&name),
+            match self.directory.apply(&self.schemas, record.partition, record.key, record.value) {
+                Ok(Change::Beat(name)) => self.heard(&name, record.offset),
                 Ok(Change::Left(name)) => self.roster.leave(&name),
                 // My own word: every earlier leader was fenced before it.
                 Ok(Change::Assigned) if self.is_led_by(&self.options.instance) => {
-                    self.proof.acknowledged = self.proof.own;
+                    self.proof.acknowledged = self.proof.own.back().map(|(beat, _)| *beat);
                 }
                 Ok(Change::Assigned | Change::Nothing) => {}
                 Err(ControlError::Wait(_)) if !self.board.is_ended() => {
@@ -290,14 +307,20 @@ impl<L: Log> Worker<L> {
         }
     }
 
-    fn heard(&mut self, name: &str) {
+    fn heard(&mut self, name: &str, offset: i64) {
         let Some(member) = self.directory.members.get(name) else { return };
         self.roster.beat(member);
         if self.is_led_by(name) {
-            self.proof.acknowledged = self.proof.own;
+            let acted_upon = self.proof.own.iter().rev().find(|(_, own)| *own < member.seen);
+            self.proof.acknowledged = acted_upon.map(|(beat, _)| *beat).or(self.proof.acknowledged);
         }
-        if member.instance == self.options.instance && member.incarnation == self.options.incarnation {
-            self.proof.own = Some(member.beat);
+        let own = member.instance == self.options.instance && member.incarnation == self.options.incarnation;
+        // The same number again: a part changed, no time has passed.
+        if own && self.proof.own.back().is_none_or(|(beat, _)| *beat < member.beat) {
+            self.proof.own.push_back((member.beat, offset));
+            if self.proof.own.len() > OWN_KEPT {
+                self.proof.own.pop_front();
+            }
             self.leader.beat();
         }
     }

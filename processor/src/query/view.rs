@@ -186,6 +186,11 @@ impl PartitionView {
         self.synced_at_ms.fetch_max(at.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// The rows may be of the middle of a transaction from now on, until they are said to be synced again.
+    pub fn unsynced(&self) {
+        self.synced_at_ms.store(0, Ordering::Relaxed);
+    }
+
     /// How old the rows may be at `now`; `None`: nobody knows.
     pub fn staleness(&self, now: Duration) -> Option<Duration> {
         let at = self.synced_at_ms.load(Ordering::Relaxed);

@@ -209,6 +209,7 @@ mod tests {
             rack: "r".to_owned(),
             beat: 1,
             grace_beats: 0,
+            seen: 0,
             shards: shards
                 .iter()
                 .map(|(shard, role, lag)| MemberShard { shard: *shard, role: *role, lag: *lag })

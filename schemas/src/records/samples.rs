@@ -141,6 +141,7 @@ pub(crate) fn member() -> Member {
         rack: text("a"),
         beat: 1 << 40,
         grace_beats: 40,
+        seen: 77,
         shards: vec![
             shard(0, ShardRole::Active, 0),
             shard(4, ShardRole::Standby, 17),
