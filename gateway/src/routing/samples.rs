@@ -12,6 +12,7 @@ pub(crate) fn member(name: &str) -> Member {
         rack: String::new(),
         beat: 1,
         grace_beats: 0,
+        seen: 0,
         shards: Vec::new(),
     }
 }

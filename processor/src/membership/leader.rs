@@ -84,8 +84,6 @@ impl<L: Log> Leader<L> {
                 Err(TryRecvError::Disconnected) => self.resign("its thread ended"),
             },
             State::Leading { read_to: wanted, .. } if read_to < *wanted => {}
-            // Whoever died before I began would be given shards.
-            State::Leading { .. } if !roster.is_settled() => {}
             State::Leading { .. } => {
                 if let Some(next) = self.decide(directory, roster)
                     && let Err(fault) = self.write(&next)
@@ -168,7 +166,12 @@ impl<L: Log> Leader<L> {
         let previous = directory.assignment.as_ref();
         let same_layout = previous.filter(|previous| previous.layout == layout);
         let before = same_layout.map_or(&[][..], |previous| &previous.shards);
-        let decided = assignment::next(before, shards, &roster.candidates(), rules);
+        // Whoever died before I began must not be given shards: until that is found out I only say that I lead.
+        let decided = if roster.is_settled() || before.is_empty() {
+            assignment::next(before, shards, &roster.candidates(), rules)
+        } else {
+            before.to_vec()
+        };
         let (leader, leader_incarnation) = self.me.clone();
         let known = previous.is_some_and(|previous| {
             previous.leader == leader && previous.leader_incarnation == leader_incarnation && previous.layout == layout

@@ -74,6 +74,7 @@ fn member(processor: &FakeProcessor) -> Member {
         rack: String::new(),
         beat: 1,
         grace_beats: 0,
+        seen: 0,
         shards: Vec::new(),
     }
 }
