@@ -9,12 +9,13 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use schemas::query::query_server::QueryServer;
 use schemas::{Encoder, records};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::log::Log;
-use crate::membership::{Alone, Membership, MembershipOptions, Roles};
+use crate::membership::{Alone, Failure, Membership, MembershipOptions, Roles};
 use crate::probe::Probe;
 use crate::prune;
 use crate::query::http;
@@ -118,6 +119,8 @@ pub struct Instance {
 impl Instance {
     /// Starts the services, then all shards at once.
     pub async fn start<L: Log, A: Application>(mut parts: InstanceParts<L, A>) -> anyhow::Result<Instance> {
+        // Whoever is named to others can be reached.
+        let listeners = (bind(parts.grpc, "the query service").await?, bind(parts.http, "health and metrics").await?);
         let source = Source::of(&mut parts)?;
         let roles = source.roles();
         let definition = parts.application.definition();
@@ -125,7 +128,7 @@ impl Instance {
             .map(|partition| Arc::new(PartitionView::new(partition, definition.shard_of(partition))))
             .collect();
         let services = CancellationToken::new();
-        let servers = serve(&parts, &views, &roles, &services).await?;
+        let servers = serve(&parts, listeners, &views, &roles, &services);
         tokio::spawn(prune::run(
             Arc::clone(&parts.log),
             Arc::clone(&parts.application),
@@ -163,9 +166,12 @@ impl Instance {
         self.exits.recv().await
     }
 
-    /// Another process uses the name of this instance.
-    pub fn is_usurped(&self) -> bool {
-        matches!(&self.source, Source::Member(membership) if membership.board().is_usurped())
+    /// Why its membership ended, when nobody asked it to.
+    pub fn membership_failure(&self) -> Option<Failure> {
+        match &self.source {
+            Source::Alone(_) => None,
+            Source::Member(membership) => membership.board().failure(),
+        }
     }
 
     /// What queries see.
@@ -198,19 +204,19 @@ impl Instance {
     }
 }
 
-async fn serve<L: Log, A: Application>(
+async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| anyhow::anyhow!("{what} cannot listen on {address}: {error}; choose another address"))
+}
+
+/// The query service, and health and metrics, on these two.
+fn serve<L: Log, A: Application>(
     parts: &InstanceParts<L, A>,
+    (grpc, http): (TcpListener, TcpListener),
     views: &[Arc<PartitionView>],
     roles: &Arc<dyn Roles>,
     services: &CancellationToken,
-) -> anyhow::Result<Vec<tokio::task::JoinHandle<anyhow::Result<()>>>> {
-    let bind = |address: SocketAddr, what: &'static str| async move {
-        tokio::net::TcpListener::bind(address)
-            .await
-            .map_err(|error| anyhow::anyhow!("{what} cannot listen on {address}: {error}; choose another address"))
-    };
-    let grpc = bind(parts.grpc, "the query service").await?;
-    let http = bind(parts.http, "health and metrics").await?;
+) -> Vec<tokio::task::JoinHandle<anyhow::Result<()>>> {
     let (instance, application) = (parts.options.instance.clone(), Arc::clone(&parts.application));
     let queries = QueryService::new(instance, application, views.to_vec(), Arc::clone(roles), Arc::clone(&parts.clock));
     let server = QueryServer::new(queries)
@@ -239,5 +245,5 @@ async fn serve<L: Log, A: Application>(
         serving.run().await;
         Ok(())
     });
-    Ok(vec![grpc, http])
+    vec![grpc, http]
 }

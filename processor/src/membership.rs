@@ -21,6 +21,6 @@ mod worker;
 mod tests;
 
 pub use assignment::Rules;
-pub use board::Board;
+pub use board::{Board, Failure};
 pub use role::{Alone, Role, Roles};
 pub use worker::{Membership, MembershipOptions};

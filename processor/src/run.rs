@@ -7,7 +7,7 @@ use anyhow::Context;
 use processor::clock::SystemClock;
 use processor::instance::{Instance, InstanceParts, MembershipParts};
 use processor::log::kafka::{KafkaLog, KafkaOptions};
-use processor::membership::{MembershipOptions, Rules};
+use processor::membership::{Failure, MembershipOptions, Rules};
 use processor::probe::Probe;
 use processor::shard::{Codecs, Exit, ShardOptions};
 use processor::stores::DiskStores;
@@ -166,8 +166,11 @@ async fn wait_for_end(instance: &mut Instance) -> anyhow::Result<()> {
                 }
                 Some((shard, Exit::Stopped(reason))) => tracing::error!(shard, reason, "stopped; needs an operator"),
                 Some((_, Exit::Shutdown)) => {}
-                None if instance.is_usurped() => anyhow::bail!("another process goes on under this instance's name"),
-                None => shards_left = false,
+                None => match instance.membership_failure() {
+                    Some(Failure::Usurped) => anyhow::bail!("another process goes on under this instance's name"),
+                    Some(Failure::Panicked) => anyhow::bail!("the membership panicked: see above; start it again"),
+                    None => shards_left = false,
+                },
             },
         }
     }

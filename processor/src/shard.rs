@@ -393,7 +393,10 @@ impl<L: Log, A: Application> Shard<L, A> {
             Exit::NotOwner(other) => format!("owned by {other}"),
             Exit::Stopped(reason) => reason.clone(),
         }));
-        self.parts.roles.report(self.parts.id, None);
+        match exit {
+            Exit::Stopped(_) => self.parts.roles.give_up(self.parts.id),
+            Exit::Shutdown | Exit::NotOwner(_) => self.parts.roles.report(self.parts.id, None),
+        }
     }
 
     /// Lets go of consumer and stores.

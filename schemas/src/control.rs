@@ -26,6 +26,11 @@ pub fn member_key(instance: &str) -> Vec<u8> {
     format!("{MEMBER_PREFIX}{instance}").into_bytes()
 }
 
+/// The member that a key of [`MEMBER_PARTITION`] names.
+pub fn member_of(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key).ok()?.strip_prefix(MEMBER_PREFIX)
+}
+
 /// A record that cannot be folded.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -75,8 +80,7 @@ impl Directory {
                 Ok(self.assign(decode(schemas, value)?))
             }
             MEMBER_PARTITION => {
-                let name = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(MEMBER_PREFIX));
-                let name = name.ok_or_else(|| unknown(key))?;
+                let name = member_of(key).ok_or_else(|| unknown(key))?;
                 let Some(value) = value else {
                     self.members.remove(name);
                     return Ok(Change::Left(name.to_owned()));
@@ -161,6 +165,8 @@ mod tests {
             grace_beats: 0,
             seen: 0,
             shards,
+            stopped: Vec::new(),
+            layout: 0,
         };
         let mut out = Vec::new();
         Encoder::new(1).encode(&record, &mut out).unwrap();

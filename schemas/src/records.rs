@@ -258,6 +258,10 @@ avro_records! {
         pub grace_beats: i32,
         pub seen: i64,
         pub shards: Vec<MemberShard>,
+        #[serde(default)]
+        pub stopped: Vec<i32>,
+        #[serde(default)]
+        pub layout: i32,
     }
 
     /// Control: who owns which shard.

@@ -14,6 +14,8 @@ pub(crate) fn member(name: &str) -> Member {
         grace_beats: 0,
         seen: 0,
         shards: Vec::new(),
+        stopped: Vec::new(),
+        layout: 0,
     }
 }
 

@@ -5,7 +5,7 @@
 //! so a new leader goes on where the last one stopped, and a result that is fed back with nothing changed is the same
 //! again. It moves no data and knows no time: a wrong suspicion costs a move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::records::{ShardOwners, ShardRole};
 
@@ -18,6 +18,8 @@ pub struct Candidate {
     pub rack: String,
     /// What it says of the shards that it holds: its part, and the changelog records that it lacks (-1: not known).
     pub shards: BTreeMap<i32, (ShardRole, i64)>,
+    /// Shards that it cannot hold before an operator has looked at it.
+    pub stopped: BTreeSet<i32>,
 }
 
 /// What the decision aims at.
@@ -39,7 +41,8 @@ impl Default for Rules {
     }
 }
 
-/// The next assignment of all shards. `members` are those that live; with none nothing changes.
+/// The next assignment of all shards. `members` are those that live; with none nothing changes. A shard that stopped at
+/// every one of them has no owner.
 pub fn next(previous: &[ShardOwners], shards: i32, members: &[Candidate], rules: Rules) -> Vec<ShardOwners> {
     let mut owners = previous.to_vec();
     owners.resize(usize::try_from(shards).unwrap_or(0), ShardOwners::default());
@@ -70,6 +73,11 @@ fn number(index: usize) -> i32 {
 }
 
 impl Plan<'_> {
+    /// Lives, and has not given the shard up.
+    fn may_hold(&self, name: &str, shard: usize) -> bool {
+        self.members.get(name).is_some_and(|member| !member.stopped.contains(&number(shard)))
+    }
+
     fn rack(&self, name: &str) -> &str {
         self.members.get(name).map_or("", |member| member.rack.as_str())
     }
@@ -104,22 +112,22 @@ impl Plan<'_> {
     }
 
     fn forget_the_gone(&mut self) {
-        let lives: Vec<String> = self.names();
-        let lives = |name: &String| lives.contains(name);
-        for owners in &mut self.owners {
-            if !lives(&owners.active) {
+        for shard in 0..self.owners.len() {
+            let mut owners = std::mem::take(&mut self.owners[shard]);
+            if !self.may_hold(&owners.active, shard) {
                 owners.active.clear();
             }
-            if !lives(&owners.warming) || owners.warming == owners.active {
+            if !self.may_hold(&owners.warming, shard) || owners.warming == owners.active {
                 owners.warming.clear();
             }
             let mut kept: Vec<String> = Vec::new();
             for standby in owners.standbys.drain(..) {
-                if lives(&standby) && standby != owners.active && !kept.contains(&standby) {
+                if self.may_hold(&standby, shard) && standby != owners.active && !kept.contains(&standby) {
                     kept.push(standby);
                 }
             }
             owners.standbys = kept;
+            self.owners[shard] = owners;
         }
     }
 
@@ -133,7 +141,8 @@ impl Plan<'_> {
                 let cold = if self.is_warm(name, shard) { -1 } else { self.lag(name, shard).unwrap_or(i64::MAX) };
                 (cold, self.planned_count(name), self.standby_count(name), name.clone())
             };
-            let Some(chosen) = self.names().into_iter().min_by_key(key) else { return };
+            let able = self.names().into_iter().filter(|name| self.may_hold(name, shard));
+            let Some(chosen) = able.min_by_key(key) else { continue };
             let owners = &mut self.owners[shard];
             owners.standbys.retain(|standby| *standby != chosen);
             owners.warming.clear();
@@ -165,21 +174,24 @@ impl Plan<'_> {
 
     /// From who has the most to who has the fewest, as long as that evens them out.
     fn begin_moves(&mut self) {
-        let names = self.names();
+        let mut names = self.names();
         while self.owners.iter().filter(|owners| !owners.warming.is_empty()).count() < self.rules.moves_max {
             let fewest = names.iter().min_by_key(|name| (self.planned_count(name), name.as_str()));
             let most = names.iter().max_by_key(|name| (self.planned_count(name), std::cmp::Reverse(name.as_str())));
-            let (Some(to), Some(from)) = (fewest, most) else { return };
-            if self.planned_count(from) < self.planned_count(to) + 2 {
+            let (Some(to), Some(from)) = (fewest.cloned(), most) else { return };
+            if self.planned_count(from) < self.planned_count(&to) + 2 {
                 return;
             }
             let movable = (0..self.owners.len()).filter(|shard| {
                 let owners = &self.owners[*shard];
-                owners.active == *from && owners.warming.is_empty()
+                owners.active == *from && owners.warming.is_empty() && self.may_hold(&to, *shard)
             });
-            let warmest = |shard: &usize| (self.lag(to, *shard).unwrap_or(i64::MAX), std::cmp::Reverse(*shard));
-            let Some(shard) = movable.min_by_key(warmest) else { return };
-            self.owners[shard].warming.clone_from(to);
+            let warmest = |shard: &usize| (self.lag(&to, *shard).unwrap_or(i64::MAX), std::cmp::Reverse(*shard));
+            match movable.min_by_key(warmest) {
+                Some(shard) => self.owners[shard].warming = to,
+                // It has given up whatever it could be given: the others even themselves out.
+                None => names.retain(|name| *name != to),
+            }
         }
     }
 
@@ -197,7 +209,8 @@ impl Plan<'_> {
 
     fn may_stand_by(&self, name: &str, shard: usize) -> bool {
         let owners = &self.owners[shard];
-        owners.active != name && owners.warming != name && !owners.standbys.iter().any(|standby| standby == name)
+        let has_part = owners.active == name || owners.warming == name || owners.standbys.iter().any(|one| one == name);
+        !has_part && self.may_hold(name, shard)
     }
 
     fn fill_standbys(&mut self) {

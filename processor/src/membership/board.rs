@@ -1,8 +1,9 @@
 //! What the membership knows, pinned up for the shards and the query service, and what they have to say for the next
 //! heartbeat.
 //!
-//! The membership's thread writes what it read; shards read their roles and report their parts. A report that changes a
-//! part goes out at once: whoever takes the shard over waits for it.
+//! The membership's thread writes what it read; shards read their roles and report their parts, and never wait for the
+//! broker here. A report that changes a part is news, which the thread that beats tells at once: whoever takes the shard
+//! over waits for it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -42,6 +43,15 @@ pub struct Identity {
     pub rack: String,
 }
 
+/// Why a membership ended that nobody asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Another process goes on under this name.
+    Usurped,
+    /// Its reading thread panicked.
+    Panicked,
+}
+
 #[derive(Default)]
 struct State {
     directory: Directory,
@@ -54,8 +64,12 @@ struct State {
     joined: bool,
     shards_ended: bool,
     ended: bool,
-    usurped: bool,
+    failure: Option<Failure>,
     parts: BTreeMap<i32, (ShardRole, i64)>,
+    /// Shards that ended here, and need an operator.
+    stopped: BTreeSet<i32>,
+    /// A part changed since the last heartbeat.
+    has_news: bool,
     /// Monotonic time up to which nobody can have taken this instance for gone.
     current_until: Duration,
     /// The last heartbeats and when they were sent.
@@ -119,13 +133,19 @@ impl Board {
 
     /// The same, because somebody else goes on under this name.
     pub(super) fn end_usurped(&self) {
-        self.state.lock().usurped = true;
+        self.state.lock().failure = Some(Failure::Usurped);
         self.end();
     }
 
-    /// Whether somebody else goes on under this name.
-    pub fn is_usurped(&self) -> bool {
-        self.state.lock().usurped
+    /// The same, because nothing is read any more.
+    pub(super) fn end_failed(&self) {
+        self.state.lock().failure = Some(Failure::Panicked);
+        self.end();
+    }
+
+    /// Why it ended, when nobody asked it to.
+    pub fn failure(&self) -> Option<Failure> {
+        self.state.lock().failure
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -164,10 +184,28 @@ impl Board {
 
     /// Says between two heartbeats that a part changed. It repeats the number of the last one, because heartbeats are
     /// the others' measure of time.
-    fn announce(&self) -> Result<(), LogError> {
+    pub(super) fn announce(&self) -> Result<(), LogError> {
         let mut heart = self.heart.lock();
         let record = self.record(heart.beat, 0);
         self.append(&mut heart, Some(&record))
+    }
+
+    /// Waits for news until this monotonic time. True: there are, and whoever asked tells them.
+    pub(super) fn await_news(&self, until: Duration) -> bool {
+        let mut state = self.state.lock();
+        let left = until.saturating_sub(self.clock.monotonic());
+        let nothing = |state: &mut State| !state.has_news && !state.ended;
+        self.changed.wait_while_for(&mut state, nothing, left);
+        !state.ended && std::mem::take(&mut state.has_news)
+    }
+
+    /// Takes a member out of the topic that left no word.
+    pub(super) fn bury(&self, instance: &str) -> Result<(), LogError> {
+        self.heart.lock().appender.append(self.members(), &control::member_key(instance), None, BEAT_DEADLINE)
+    }
+
+    fn members(&self) -> TopicPartition {
+        TopicPartition { topic: self.control, partition: control::MEMBER_PARTITION }
     }
 
     fn heard_at(&self, heart: &mut Heart, sent_at: Duration) -> Result<(), LogError> {
@@ -211,16 +249,16 @@ impl Board {
     fn record(&self, beat: i64, grace_beats: i32) -> Member {
         let part =
             |(shard, (role, lag)): (&i32, &(ShardRole, i64))| MemberShard { shard: *shard, role: *role, lag: *lag };
-        let (shards, seen) = {
+        let (shards, stopped, seen) = {
             let state = self.state.lock();
-            (state.parts.iter().map(part).collect(), state.acted_to)
+            (state.parts.iter().map(part).collect(), state.stopped.iter().copied().collect(), state.acted_to)
         };
-        let Identity { instance, incarnation, endpoint, rack } = self.me.clone();
-        Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards }
+        let (Identity { instance, incarnation, endpoint, rack }, layout) = (self.me.clone(), self.layout);
+        Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards, stopped, layout }
     }
 
     fn append(&self, heart: &mut Heart, record: Option<&Member>) -> Result<(), LogError> {
-        let at = TopicPartition { topic: self.control, partition: control::MEMBER_PARTITION };
+        let at = self.members();
         let mut value = Vec::new();
         if let Some(record) = record {
             heart.encoder.encode(record, &mut value).map_err(|error| LogError::Refused(error.to_string()))?;
@@ -273,21 +311,26 @@ impl Roles for Board {
     }
 
     fn report(&self, shard: i32, part: Option<(ShardRole, i64)>) {
-        let before = {
-            let mut state = self.state.lock();
-            match part {
-                Some(part) => state.parts.insert(shard, part),
-                None => state.parts.remove(&shard),
-            }
+        let mut state = self.state.lock();
+        let before = match part {
+            Some(part) => state.parts.insert(shard, part),
+            None => state.parts.remove(&shard),
         };
         let role = |part: Option<(ShardRole, i64)>| part.map(|(role, lag)| (role, lag < 0));
-        if role(before) != role(part)
-            && !self.is_ended()
-            && let Err(error) = self.announce()
-        {
-            // The next regular one says it too.
-            tracing::debug!(shard, %error, "a change of role was not told at once");
+        if role(before) != role(part) {
+            state.has_news = true;
+            drop(state);
+            self.changed.notify_all();
         }
+    }
+
+    fn give_up(&self, shard: i32) {
+        let mut state = self.state.lock();
+        state.parts.remove(&shard);
+        state.stopped.insert(shard);
+        state.has_news = true;
+        drop(state);
+        self.changed.notify_all();
     }
 
     fn settles(&self) -> bool {

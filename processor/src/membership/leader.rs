@@ -64,6 +64,11 @@ impl<L: Log> Leader<L> {
         Leader { log, field, me, encoder, state: State::Follower, leaderless_beats: 0 }
     }
 
+    /// Whether it is I who decides.
+    pub fn leads(&self) -> bool {
+        matches!(self.state, State::Leading { .. })
+    }
+
     /// One of my beats came back.
     pub fn beat(&mut self) {
         self.leaderless_beats = self.leaderless_beats.saturating_add(1);
@@ -168,7 +173,7 @@ impl<L: Log> Leader<L> {
         let before = same_layout.map_or(&[][..], |previous| &previous.shards);
         // Whoever died before I began must not be given shards: until that is found out I only say that I lead.
         let decided = if roster.is_settled() || before.is_empty() {
-            assignment::next(before, shards, &roster.candidates(), rules)
+            assignment::next(before, shards, &roster.candidates(layout), rules)
         } else {
             before.to_vec()
         };

@@ -39,6 +39,9 @@ pub trait Roles: Send + Sync + 'static {
     /// What this instance does for the shard, and the changelog records that it lacks (-1: not known); `None`: nothing.
     fn report(&self, shard: i32, part: Option<(ShardRole, i64)>);
 
+    /// This instance cannot hold the shard before an operator has looked at it: another one may try.
+    fn give_up(&self, shard: i32);
+
     /// True: what is decided settles who owns a shard. False: only the fence and the claim do.
     fn settles(&self) -> bool;
 
@@ -84,6 +87,8 @@ impl Roles for Alone {
     fn await_release(&self, _: i32) {}
 
     fn report(&self, _: i32, _: Option<(ShardRole, i64)>) {}
+
+    fn give_up(&self, _: i32) {}
 
     fn settles(&self) -> bool {
         false

@@ -12,6 +12,8 @@ use super::assignment::Candidate;
 
 /// Own beats without one of another member after which it counts as gone.
 pub const SILENT_BEATS_MAX: u32 = 5;
+/// Own beats without one of another member after which nobody needs its record any more: about a minute and a half.
+const FORGOTTEN_BEATS: u32 = 1_000;
 
 #[derive(Clone, Debug)]
 struct Seen {
@@ -62,6 +64,13 @@ impl Roster {
         self.seen.insert(member.instance.clone(), Seen { member: member.clone(), silent_beats: 0 });
     }
 
+    /// A heartbeat that says no more than that: its schema is not known yet.
+    pub fn beat_unread(&mut self, instance: &str) {
+        if let Some(seen) = self.seen.get_mut(instance) {
+            seen.silent_beats = 0;
+        }
+    }
+
     /// A member left.
     pub fn leave(&mut self, instance: &str) {
         self.seen.remove(instance);
@@ -103,14 +112,26 @@ impl Roster {
         living
     }
 
-    /// The same, as the decision about the assignment takes them.
-    pub fn candidates(&self) -> Vec<Candidate> {
+    /// The same, as the decision about the assignment takes them. Who was configured with another layout has other
+    /// shards.
+    pub fn candidates(&self, layout: i32) -> Vec<Candidate> {
         let candidate = |member: &&Member| Candidate {
             name: member.instance.clone(),
             rack: member.rack.clone(),
             shards: member.shards.iter().map(|shard| (shard.shard, (shard.role, shard.lag))).collect(),
+            stopped: member.stopped.iter().copied().collect(),
         };
-        self.living().iter().map(candidate).collect()
+        let ours = |member: &&Member| member.layout == 0 || member.layout == layout;
+        self.living().iter().filter(|member| ours(member)).map(candidate).collect()
+    }
+
+    /// Members that died without a goodbye, so long ago that their records are of no use to anybody.
+    pub fn forgotten(&self) -> Vec<String> {
+        let silent = |(name, seen): (&String, &Seen)| {
+            let since = seen.silent_beats.saturating_sub(u32::try_from(seen.member.grace_beats).unwrap_or(0));
+            (since >= FORGOTTEN_BEATS).then(|| name.clone())
+        };
+        self.seen.iter().filter_map(silent).collect()
     }
 }
 
@@ -136,6 +157,8 @@ mod tests {
             grace_beats: 0,
             seen: 0,
             shards: Vec::new(),
+            stopped: Vec::new(),
+            layout: 0,
         }
     }
 
@@ -201,6 +224,45 @@ mod tests {
         assert_eq!(names(&roster), ["b", "c"]);
         roster.beat(&beat("b", "1"));
         assert_eq!(names(&roster), ["b"]);
+    }
+
+    #[test]
+    fn a_heartbeat_that_cannot_be_read_yet_is_a_sign_of_life() {
+        let mut roster = Roster::new("b", "1");
+        roster.beat(&beat("a", "1"));
+        for _ in 0..3 {
+            for _ in 1..SILENT_BEATS_MAX {
+                roster.beat(&beat("b", "1"));
+            }
+            roster.beat_unread("a");
+        }
+        assert_eq!(names(&roster), ["a", "b"]);
+        // Where it is, nobody knows: it can be given nothing.
+        roster.beat_unread("c");
+        assert_eq!(names(&roster), ["a", "b"]);
+    }
+
+    #[test]
+    fn who_died_without_a_word_is_forgotten_in_the_end() {
+        let mut roster = Roster::new("b", "1");
+        roster.beat(&beat("a", "1"));
+        for _ in 1..FORGOTTEN_BEATS {
+            roster.beat(&beat("b", "1"));
+        }
+        assert!(roster.forgotten().is_empty());
+        roster.beat(&beat("b", "1"));
+        assert_eq!(roster.forgotten(), ["a"]);
+        roster.leave("a");
+        assert!(roster.forgotten().is_empty());
+    }
+
+    #[test]
+    fn who_has_other_shards_is_given_none_of_ours() {
+        let mut roster = Roster::new("b", "1");
+        roster.beat(&Member { layout: 2, ..beat("b", "1") });
+        roster.beat(&Member { layout: 1, ..beat("a", "1") });
+        let names: Vec<_> = roster.candidates(2).into_iter().map(|candidate| candidate.name).collect();
+        assert_eq!(names, ["b"]);
     }
 
     #[test]

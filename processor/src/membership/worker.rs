@@ -1,6 +1,7 @@
 //! The membership's two threads: one beats, and waits for nothing else; the other reads, and leads when it is its turn.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use schemas::records::{Assignment, Member, ShardRole};
 use schemas::{Encoder, SchemaCache};
 
 use super::assignment::Rules;
-use super::board::{Board, Identity};
+use super::board::{Board, Failure, Identity};
 use super::leader::{Field, Leader};
 use super::roster::Roster;
 use crate::clock::{Clock, SharedClock};
@@ -17,13 +18,13 @@ use crate::fault::LogError;
 use crate::log::{Log, LogAppender, LogConsumer, Record, RecordBatch, TopicId, TopicPartition};
 
 /// Between two heartbeats, from the acknowledgement of the one to the next.
-const BEAT_INTERVAL: Duration = Duration::from_millis(150);
+const BEAT_INTERVAL: Duration = Duration::from_millis(100);
 /// Records and bytes of one poll.
 const POLL_RECORDS: usize = 10_000;
 const POLL_BYTES: usize = 1 << 20;
 /// Own heartbeats that are remembered.
 const OWN_KEPT: usize = 16;
-/// Wait after a failed attempt, and for a schema.
+/// Wait after a failed attempt.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a membership is about.
@@ -109,6 +110,7 @@ impl Membership {
             ),
             consumer: None,
             polled: RecordBatch::default(),
+            unread: None,
             read_to: [0; 2],
             proof: Proof::default(),
             options,
@@ -119,7 +121,14 @@ impl Membership {
         };
         let (beating, beats_on) = (Arc::clone(&board), Arc::clone(clock));
         let beats = spawn("heartbeats", Box::new(move || beat(&beating, &*beats_on)))?;
-        let reads = spawn("membership", Box::new(move || worker.run()))?;
+        let reading = Arc::clone(&board);
+        let read = move || {
+            // Without a reader nobody here learns of anything any more, while the heartbeats say that all is well.
+            if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                reading.end_failed();
+            }
+        };
+        let reads = spawn("membership", Box::new(read))?;
         Ok(Membership { board, threads: vec![beats, reads], grace })
     }
 
@@ -132,7 +141,7 @@ impl Membership {
     pub fn leave(mut self) {
         self.end();
         // Somebody else goes on under this name.
-        if self.board.is_usurped() {
+        if self.board.failure() == Some(Failure::Usurped) {
             return;
         }
         if let Err(error) = self.board.leave(grace_beats(self.grace)) {
@@ -154,7 +163,7 @@ impl Membership {
 /// Both partitions of the topic.
 const PARTS: [i32; 2] = [control::ASSIGNMENT_PARTITION, control::MEMBER_PARTITION];
 
-/// Beats until the membership ends.
+/// Beats until the membership ends, and says between two beats what cannot wait for the next one.
 fn beat(board: &Board, clock: &dyn Clock) {
     let mut silent = false;
     while !board.is_ended() {
@@ -170,7 +179,13 @@ fn beat(board: &Board, clock: &dyn Clock) {
             }
             Err(_) => {}
         }
-        clock.pause(BEAT_INTERVAL);
+        let next_at = clock.monotonic() + BEAT_INTERVAL;
+        while board.await_news(next_at) {
+            if let Err(error) = board.announce() {
+                // The next heartbeat says it too.
+                tracing::debug!(%error, "a change of role was not told at once");
+            }
+        }
     }
 }
 
@@ -190,6 +205,13 @@ struct Proof {
     pending: Option<(i64, i64)>,
 }
 
+/// A control record that waits for its schema.
+struct Unread {
+    offset: i64,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
 struct Worker<L: Log> {
     log: Arc<L>,
     clock: SharedClock,
@@ -200,6 +222,8 @@ struct Worker<L: Log> {
     leader: Leader<L>,
     consumer: Option<L::Consumer>,
     polled: RecordBatch,
+    /// An assignment whose schema is not known yet.
+    unread: Option<Unread>,
     /// Next offset of each partition, for a reader that begins anew.
     read_to: [i64; 2],
     proof: Proof,
@@ -235,12 +259,14 @@ impl<L: Log> Worker<L> {
         // Before it passed anything it stands where it began.
         self.read_to[0] = consumer.position(assignment)?.unwrap_or(0).max(self.read_to[0]);
         self.read_to[1] = consumer.position(members)?.unwrap_or(0).max(self.read_to[1]);
-        let read_to = self.read_to[0];
         let polled = std::mem::take(&mut self.polled);
         for record in polled.iter() {
             self.fold(&record);
         }
         self.polled = polled;
+        self.read_again();
+        // What nobody here understands yet counts as not read: no shard begins on what was decided before it.
+        let read_to = self.unread.as_ref().map_or(self.read_to[0], |unread| unread.offset);
         self.leader.step(&self.directory, &self.roster, read_to);
         let acted_to = self.read_to[1];
         self.prove(read_to)?;
@@ -288,22 +314,50 @@ impl<L: Log> Worker<L> {
     }
 
     fn fold(&mut self, record: &Record<'_>) {
-        loop {
-            match self.directory.apply(&self.schemas, record.partition, record.key, record.value) {
-                Ok(Change::Beat(name)) => self.heard(&name, record.offset),
-                Ok(Change::Left(name)) => self.roster.leave(&name),
-                // My own word: every earlier leader was fenced before it.
-                Ok(Change::Assigned) if self.is_led_by(&self.options.instance) => {
-                    self.proof.acknowledged = self.proof.own.back().map(|(beat, _)| *beat);
+        match self.directory.apply(&self.schemas, record.partition, record.key, record.value) {
+            Ok(change) => {
+                if record.partition == control::ASSIGNMENT_PARTITION {
+                    self.unread = None;
                 }
-                Ok(Change::Assigned | Change::Nothing) => {}
-                Err(ControlError::Wait(_)) if !self.board.is_ended() => {
-                    self.clock.pause(PAUSE);
-                    continue;
-                }
-                Err(error) => tracing::error!(%error, "a control record is skipped"),
+                self.changed(change, record.offset);
             }
-            return;
+            // Written by a later version. Heartbeats of all the others must be read meanwhile.
+            Err(ControlError::Wait(_)) => match (record.partition, record.key, record.value) {
+                (control::ASSIGNMENT_PARTITION, Some(key), Some(value)) => {
+                    let (key, value) = (key.to_vec(), value.to_vec());
+                    self.unread = Some(Unread { offset: record.offset, key, value });
+                }
+                (_, Some(key), _) => {
+                    if let Some(name) = control::member_of(key) {
+                        self.roster.beat_unread(name);
+                    }
+                }
+                _ => {}
+            },
+            Err(error) => tracing::error!(%error, "a control record is skipped"),
+        }
+    }
+
+    /// The assignment that waits for its schema, once more.
+    fn read_again(&mut self) {
+        let Some(unread) = self.unread.take() else { return };
+        let at = (control::ASSIGNMENT_PARTITION, Some(unread.key.as_slice()), Some(unread.value.as_slice()));
+        match self.directory.apply(&self.schemas, at.0, at.1, at.2) {
+            Ok(change) => self.changed(change, unread.offset),
+            Err(ControlError::Wait(_)) => self.unread = Some(unread),
+            Err(error) => tracing::error!(%error, "an assignment is skipped"),
+        }
+    }
+
+    fn changed(&mut self, change: Change, offset: i64) {
+        match change {
+            Change::Beat(name) => self.heard(&name, offset),
+            Change::Left(name) => self.roster.leave(&name),
+            // My own word: every earlier leader was fenced before it.
+            Change::Assigned if self.is_led_by(&self.options.instance) => {
+                self.proof.acknowledged = self.proof.own.back().map(|(beat, _)| *beat);
+            }
+            Change::Assigned | Change::Nothing => {}
         }
     }
 
@@ -322,6 +376,20 @@ impl<L: Log> Worker<L> {
                 self.proof.own.pop_front();
             }
             self.leader.beat();
+            self.bury_the_forgotten();
+        }
+    }
+
+    /// Who died without a goodbye long ago leaves the topic, or every reader to come would take its record for news.
+    fn bury_the_forgotten(&self) {
+        if !self.leader.leads() {
+            return;
+        }
+        for name in self.roster.forgotten() {
+            match self.board.bury(&name) {
+                Ok(()) => tracing::info!(instance = name, "forgotten: it died without a goodbye"),
+                Err(error) => tracing::debug!(instance = name, %error, "is forgotten later"),
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use schemas::control::Directory;
 use schemas::query::PartitionStatus;
 use schemas::records::{Member, ShardRole};
 use serde::Serialize;
@@ -57,6 +58,8 @@ pub struct Shard {
     standbys: Vec<Follower>,
     /// Who becomes the owner when it has caught up.
     warming: Option<Follower>,
+    /// Where it cannot go on before an operator has looked at it, with the reason as far as it is said.
+    stopped: BTreeMap<String, String>,
 }
 
 /// One that follows a shard.
@@ -92,6 +95,7 @@ impl Report {
                     history_remaining: sum(|status| status.history_remaining),
                     standbys: owners.standbys.iter().map(follower).collect(),
                     warming: (!owners.warming.is_empty()).then(|| follower(&owners.warming)),
+                    stopped: stopped_at(directory, answers, shard),
                 }
             })
             .collect();
@@ -129,6 +133,11 @@ impl Report {
         });
         let head = ["shard", "active", "state", "to restore", "history", "standbys (lag)", "warming (lag)"];
         columns(&mut out, &head, rows.collect());
+        for one in &self.shards {
+            for (name, reason) in &one.stopped {
+                let _ = writeln!(out, "\nshard {} stopped at {name}, and needs an operator: {reason}", one.shard);
+            }
+        }
         out
     }
 }
@@ -165,6 +174,17 @@ fn instance(control: &Control, member: &Member, answers: &BTreeMap<String, Answe
     }
 }
 
+fn stopped_at(directory: &Directory, answers: &BTreeMap<String, Answer>, shard: i32) -> BTreeMap<String, String> {
+    let stopped = directory.members.values().filter(|member| member.stopped.contains(&shard));
+    let reason = |member: &Member| {
+        let answer = answers.get(&member.instance)?;
+        let partitions = of_shard(&answer.after.partitions, shard);
+        partitions.iter().map(|status| status.reason.clone()).find(|reason| !reason.is_empty())
+    };
+    let of = |member: &Member| (member.instance.clone(), reason(member).unwrap_or_else(|| "see its log".to_owned()));
+    stopped.map(of).collect()
+}
+
 fn lag_of(member: Option<&Member>, shard: i32) -> i64 {
     let of = |member: &Member| member.shards.iter().find(|part| part.shard == shard).map(|part| part.lag);
     member.and_then(of).unwrap_or(-1)
@@ -197,7 +217,6 @@ fn columns(out: &mut String, head: &[&str], rows: Vec<Vec<String>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::control::Directory;
     use schemas::query::StatusResponse;
     use schemas::records::{Assignment, MemberShard, ShardOwners};
 
@@ -214,6 +233,8 @@ mod tests {
                 .iter()
                 .map(|(shard, role, lag)| MemberShard { shard: *shard, role: *role, lag: *lag })
                 .collect(),
+            stopped: Vec::new(),
+            layout: 0,
         }
     }
 
@@ -246,7 +267,8 @@ mod tests {
             ..Assignment::default()
         };
         let a = member("a", &[(0, ShardRole::Active, 0), (1, ShardRole::Active, 0)]);
-        let b = member("b", &[(0, ShardRole::Standby, 12), (1, ShardRole::Standby, -1)]);
+        let mut b = member("b", &[(0, ShardRole::Standby, 12), (1, ShardRole::Standby, -1)]);
+        b.stopped.push(1);
         let members = BTreeMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
         let directory = Directory { assignment: Some(assignment), members };
         let heard_ms = BTreeMap::from([("a".to_owned(), 9_900), ("b".to_owned(), 8_500)]);
@@ -272,6 +294,8 @@ mod tests {
                 "shard active state to restore history standbys (lag) warming (lag)",
                 "0 a running 0 0 b (12)",
                 "1 a running 0 0 c (?) b (?)",
+                "",
+                "shard 1 stopped at b, and needs an operator: see its log",
             ]
         );
     }

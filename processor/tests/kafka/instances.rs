@@ -6,7 +6,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use schemas::partition_of;
 
-use crate::support::{Bank, Cluster, Holder, Load, PARTITIONS, Stopwatch, Times, kills_wanted, seed};
+use crate::support::{
+    Bank, Cluster, DEADLINE, Holder, Load, PARTITIONS, Pace, Stopwatch, Times, kills_wanted, seed, wanted,
+};
 
 /// Commands per second while instances come and go.
 const RATE: u64 = 200;
@@ -55,6 +57,34 @@ async fn f3_e04_the_partitions_of_a_killed_instance_are_taken_over_by_its_standb
     bank.assert_answered_once(&sent).await;
 }
 
+/// Whoever is killed may be about to take over from the one before. `KONTOR_KILLS=300` is ten minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn f3_instances_that_are_killed_every_two_seconds_lose_nothing_and_answers_go_on() {
+    let seed = seed("killed often");
+    let mut random = StdRng::seed_from_u64(seed);
+    let bank = Bank::with_shards("often", SHARDS).await;
+    let mut cluster = Cluster::start(&bank, &["p1"]).await;
+    let holders = bank.holders(&cluster.instances["p1"], 3, 1_000_000).await;
+    cluster.launch(&bank, "p2");
+    cluster.launch(&bank, "p3");
+    cluster.settled().await;
+    let load = Load::start(&bank, &holders, RATE, u64::MAX, seed);
+    for _ in 0..kills_wanted(4) {
+        load.another(2 * RATE).await;
+        let victim = cluster.names()[random.random_range(0..3)].clone();
+        drop(cluster.kill(&victim));
+        cluster.launch(&bank, &victim);
+    }
+    load.another(RATE).await;
+    cluster.settled().await;
+    let sent = load.stop().await;
+    bank.assert_clean().await;
+    bank.assert_answered_once(&sent).await;
+    let silence = bank.longest_silence(holders.len()).await;
+    println!("longest time without any answer: {} ms", silence.as_millis());
+    assert!(silence.as_secs() < 10, "throughput in every ten seconds: {silence:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p04_instances_that_are_added_and_removed_lose_and_double_nothing() {
     let seed = seed("scale");
@@ -63,26 +93,63 @@ async fn p04_instances_that_are_added_and_removed_lose_and_double_nothing() {
     let holders = bank.holders(&cluster.instances["p1"], 3, 1_000_000).await;
     let load = Load::start(&bank, &holders, RATE, u64::MAX, seed);
     load.another(RATE).await;
-    for _ in 0..2 {
-        cluster.launch(&bank, "p2");
-        cluster.launch(&bank, "p3");
+    let mut pace = Pace::start(&cluster).await;
+    for round in 0..wanted("KONTOR_SCALES", 2) {
+        // From one to three, to two, to one: another one is left each time.
+        let names = ["p1", "p2", "p3"];
+        let (keeps, second, third) = (names[round % 3], names[(round + 1) % 3], names[(round + 2) % 3]);
+        pace.changing();
+        cluster.launch(&bank, second);
+        cluster.launch(&bank, third);
         cluster.settled().await;
-        load.another(RATE).await;
-        for name in ["p1", "p3"] {
-            let mut leaving = cluster.instances.remove(name).unwrap();
+        pace.changed(&cluster).await;
+        for leaves in [third, keeps] {
+            load.another(RATE).await;
+            pace.changing();
+            let mut leaving = cluster.instances.remove(leaves).unwrap();
             assert_eq!(leaving.terminate().await.code(), Some(0), "{}", leaving.said());
             cluster.settled().await;
+            pace.changed(&cluster).await;
         }
-        cluster.launch(&bank, "p1");
-        cluster.settled().await;
-        let mut leaving = cluster.instances.remove("p2").unwrap();
-        assert_eq!(leaving.terminate().await.code(), Some(0), "{}", leaving.said());
-        cluster.settled().await;
+        load.another(RATE).await;
     }
     let sent = load.stop().await;
+    pace.print(&bank).await;
     bank.assert_clean().await;
     bank.assert_answered_once(&sent).await;
+    let (last, _) = cluster.instances.first_key_value().unwrap();
+    assert_eq!(cluster.owned(last).await.len(), PARTITIONS as usize);
+}
+
+/// A shard whose thread ended at one instance is held by the others, until that one is started anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_stopped_at_one_instance_are_held_by_the_others() {
+    let bank = Bank::with_shards("stopped", SHARDS).await;
+    let mut cluster = Cluster::start(&bank, &["p1"]).await;
+    let holders = bank.holders(&cluster.instances["p1"], 1, 1_000).await;
+    cluster.launch(&bank, "p2");
+    cluster.settled().await;
+    let mut p2 = cluster.instances.remove("p2").unwrap();
+    assert_eq!(p2.terminate().await.code(), Some(0), "{}", p2.said());
+    let secret = bank.space.dir.join("another-secret");
+    std::fs::write(&secret, "another secret of this bank, long enough").unwrap();
+    let mut misled = bank.launch("p2", |builder| builder.env("KONTOR_TOKEN_SECRET_FILE", &secret));
+    // Told to follow them all, and cannot: the stores were written under another secret.
+    let stopped = || async { misled.states().await.iter().filter(|state| *state == "stopped").count() == 4 };
+    kontor_compose::eventually(DEADLINE, "every shard stops there", stopped).await.unwrap();
+    for holder in &holders {
+        cluster.outcome(&bank.pay(holder, "a shop", 1)).await;
+    }
     assert_eq!(cluster.owned("p1").await.len(), PARTITIONS as usize);
+    // The owner leaves: there is nobody who could, and that is said.
+    let mut p1 = cluster.instances.remove("p1").unwrap();
+    assert_eq!(p1.terminate().await.code(), Some(0), "{}", p1.said());
+    assert!(misled.states().await.iter().all(|state| state == "stopped"));
+    misled.kill();
+    cluster.launch(&bank, "p1");
+    cluster.launch(&bank, "p2");
+    cluster.settled().await;
+    bank.assert_clean().await;
 }
 
 /// An owner that stood still while another took its place: what it writes is rejected, what it reads it does not call

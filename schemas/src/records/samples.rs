@@ -147,6 +147,8 @@ pub(crate) fn member() -> Member {
             shard(4, ShardRole::Standby, 17),
             shard(5, ShardRole::Restoring, -1),
         ],
+        stopped: vec![1, 3],
+        layout: 2,
     }
 }
 

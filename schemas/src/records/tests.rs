@@ -73,7 +73,7 @@ fn every_record_survives_avro_and_local_rows() {
     survives(&Position::default());
     survives(&owner());
     survives(&member());
-    survives(&Member { rack: String::new(), shards: Vec::new(), ..member() });
+    survives(&Member { rack: String::new(), shards: Vec::new(), stopped: Vec::new(), ..member() });
     survives(&assignment());
     survives(&Assignment::default());
 }

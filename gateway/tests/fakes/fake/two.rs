@@ -76,5 +76,7 @@ fn member(processor: &FakeProcessor) -> Member {
         grace_beats: 0,
         seen: 0,
         shards: Vec::new(),
+        stopped: Vec::new(),
+        layout: 0,
     }
 }

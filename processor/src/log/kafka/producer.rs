@@ -16,6 +16,9 @@ use rdkafka::{ClientConfig, ClientContext, Message, Statistics};
 use crate::fault::{self, Fault};
 use crate::log::{LogProducer, OutRecord, TopicPartition, Topics};
 
+/// Of the first initialisation: several times what one takes that meets no open transaction.
+const PROBE: Duration = Duration::from_millis(120);
+
 /// Highest acknowledged offset by topic and partition, -1 before the first. Written by the client's thread.
 struct Delivered {
     partitions: usize,
@@ -66,7 +69,28 @@ pub struct KafkaProducer {
 
 impl KafkaProducer {
     /// Creates and initialises: blocks until the broker has ended the earlier owner's transaction.
+    ///
+    /// A broker that finds an open transaction begins to abort it and answers "try again", and the client library tries
+    /// again after half a second that cannot be configured. So a first producer only sets the abort going, and is
+    /// dropped when it has no answer soon; the second one finds it done. Not more than once: each further attempt may
+    /// itself meet the one before it. Should the first one's request come late all the same, it fences the second, which
+    /// then initialises again: the claim in the changelog says that the shard is still its own.
     pub(super) fn start(config: &ClientConfig, topics: &Topics, deadline: Duration) -> Result<KafkaProducer, Fault> {
+        if let Some(rest) = deadline.checked_sub(PROBE) {
+            let probe = KafkaProducer::create(config, topics)?;
+            match probe.initialise(PROBE) {
+                Ok(()) => return Ok(probe),
+                Err(fault) => tracing::debug!(%fault, "initialising once more"),
+            }
+            drop(probe);
+            let producer = KafkaProducer::create(config, topics)?;
+            return producer.initialise(rest).map(|()| producer);
+        }
+        let producer = KafkaProducer::create(config, topics)?;
+        producer.initialise(deadline).map(|()| producer)
+    }
+
+    fn create(config: &ClientConfig, topics: &Topics) -> Result<KafkaProducer, Fault> {
         // The control topic has two, whatever the others have.
         let partitions = topics.partitions.max(schemas::control::PARTITIONS) as usize;
         let offsets = (0..topics.len() * partitions).map(|_| AtomicI64::new(-1)).collect();
@@ -77,10 +101,11 @@ impl KafkaProducer {
         let producer = KafkaProducer { inner: Some(inner), delivered, topics: topics.clone() };
         // Measured with it: init p50 36 ms and p90 40 ms, without it 44 and 513 ms.
         super::learn(producer.inner()?.client(), topics.names());
-        match producer.inner()?.init_transactions(deadline) {
-            Ok(()) => Ok(producer),
-            Err(error) => Err(Fault::Retry(format!("init: {error}"))),
-        }
+        Ok(producer)
+    }
+
+    fn initialise(&self, deadline: Duration) -> Result<(), Fault> {
+        self.inner()?.init_transactions(deadline).map_err(|error| Fault::Retry(format!("init: {error}")))
     }
 
     fn inner(&self) -> Result<&ThreadedProducer<DeliveryContext>, Fault> {

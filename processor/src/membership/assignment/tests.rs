@@ -36,6 +36,18 @@ impl World {
         self.members.remove(name);
     }
 
+    /// The shard cannot go on at this member.
+    fn stop(&mut self, name: &str, shard: i32) {
+        if let Some(member) = self.members.get_mut(name) {
+            member.stopped.insert(shard);
+        }
+    }
+
+    /// Operators have looked at everything.
+    fn mend(&mut self) {
+        self.members.values_mut().for_each(|member| member.stopped.clear());
+    }
+
     fn live(&self) -> Vec<Candidate> {
         self.members.values().cloned().collect()
     }
@@ -51,10 +63,12 @@ impl World {
 
     fn check(&self, decided: &[ShardOwners]) {
         assert_eq!(decided.len(), self.shards as usize);
-        let lives = |name: &str| self.members.contains_key(name);
         let mut moved = 0;
         for (shard, owners) in decided.iter().enumerate() {
-            assert!(lives(&owners.active), "shard {shard} has an owner that lives: {owners:?}");
+            let able = |member: &Candidate| !member.stopped.contains(&(shard as i32));
+            let lives = |name: &str| self.members.get(name).is_some_and(able);
+            let nobody = owners.active.is_empty() && !self.members.values().any(able);
+            assert!(nobody || lives(&owners.active), "shard {shard} has an owner that lives: {owners:?}");
             assert!(owners.warming.is_empty() || lives(&owners.warming) && owners.warming != owners.active);
             for (index, standby) in owners.standbys.iter().enumerate() {
                 assert!(lives(standby) && *standby != owners.active, "{owners:?}");
@@ -244,10 +258,35 @@ fn a_restart_under_the_same_name_moves_nothing() {
     assert_eq!(world.owners, before);
 }
 
+#[test]
+fn a_shard_that_stopped_goes_to_who_can_hold_it_and_has_no_owner_when_nobody_can() {
+    let mut world = World::new(6, RULES);
+    for name in ["a", "b", "c"] {
+        world.join(name, "");
+    }
+    world.settle();
+    let owner = world.owners[0].active.clone();
+    world.stop(&owner, 0);
+    world.decide();
+    assert_ne!(world.owners[0].active, owner, "a standby takes over at once");
+    world.settle();
+    assert!(world.owners[0].active != owner && !world.owners[0].standbys.contains(&owner), "it stays away");
+    for name in ["a", "b", "c"] {
+        world.stop(name, 0);
+    }
+    world.settle();
+    assert_eq!(world.owners[0], ShardOwners::default());
+    assert!(world.owners[1..].iter().all(|owners| !owners.active.is_empty()), "the others go on");
+    world.mend();
+    world.settle();
+    world.check_at_rest();
+}
+
 #[derive(Clone, Debug)]
 enum Happens {
     Join(usize),
     Leave(usize),
+    Stop(usize, i32),
     Decide,
     Report(Vec<i64>),
 }
@@ -256,6 +295,7 @@ fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
         1 => (0usize..6).prop_map(Happens::Join),
         1 => (0usize..6).prop_map(Happens::Leave),
+        1 => (0usize..6, 0i32..13).prop_map(|(member, shard)| Happens::Stop(member, shard)),
         4 => Just(Happens::Decide),
         4 => proptest::collection::vec(prop_oneof![Just(-1i64), Just(0), Just(100), Just(101)], 1..8).prop_map(Happens::Report),
     ]
@@ -278,6 +318,7 @@ proptest! {
                 // Somebody always stays.
                 Happens::Leave(index) if world.members.len() > 1 => world.leave(&format!("m{index}")),
                 Happens::Leave(_) => {}
+                Happens::Stop(index, shard) => world.stop(&format!("m{index}"), shard),
                 Happens::Decide => world.decide(),
                 Happens::Report(lags) => {
                     let mut lags = lags.into_iter().cycle();
@@ -285,6 +326,8 @@ proptest! {
                 }
             }
         }
+        world.settle();
+        world.mend();
         world.settle();
         world.check_at_rest();
         let rested = world.owners.clone();

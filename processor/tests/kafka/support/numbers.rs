@@ -59,5 +59,10 @@ pub fn seed(test: &str) -> u64 {
 
 /// How often a test kills: `KONTOR_KILLS`, or `usual`.
 pub fn kills_wanted(usual: usize) -> usize {
-    std::env::var("KONTOR_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+    wanted("KONTOR_KILLS", usual)
+}
+
+/// The number in this variable, or `usual`: the same test as a check and as a campaign.
+pub fn wanted(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
