@@ -4,22 +4,30 @@
 mod answers;
 mod bank;
 mod cluster;
+mod gateway;
 mod load;
 mod numbers;
 mod processor;
 mod queries;
 mod stores;
 mod stranger;
+mod timeline;
+mod usage;
+mod witness;
 
 pub use answers::Answer;
 pub use bank::{Bank, COMPANY, Holder, Sent};
 pub use cluster::Cluster;
+pub use gateway::{Gateway, Told};
 pub use load::Load;
-pub use numbers::{Stopwatch, Times, kills_wanted, seed};
+pub use numbers::{Stopwatch, Times, kills_wanted, now_ms, seed, time_wanted};
 pub use processor::Processor;
 pub use queries::{Queries, Rows};
 pub use stores::{Lack, Stopped};
 pub use stranger::OpenTransaction;
+pub use timeline::Phase;
+pub use usage::Usage;
+pub use witness::Witness;
 
 use std::time::Duration;
 

@@ -1,0 +1,80 @@
+//! A shard's thread that takes long over a batch, or stands still. Heartbeats have a thread of their own, so nobody is
+//! suspected; and an instance that is, decides nothing twice.
+
+use kontor_compose::eventually;
+
+use crate::support::{Bank, Cluster, DEADLINE, Load, PARTITIONS, Phase, SHARDS, Stopwatch, now_ms, seed};
+
+/// Commands per second.
+const RATE: u64 = 200;
+
+/// Two instances, the first one with these stalls (see the program's probe). It owns and leads before the second comes.
+async fn begin(name: &str, stalls: &str, seed: u64) -> (Bank, Cluster, Load) {
+    let bank = Bank::with_shards(name, SHARDS).await;
+    let mut cluster = Cluster { instances: std::collections::BTreeMap::new() };
+    cluster.launch_with(&bank, "p1", |builder| builder.program("processor-faults").env("KONTOR_STALL_AT", stalls));
+    cluster.settled().await;
+    let holders = bank.holders(&cluster.instances["p1"], 2, 1_000_000).await;
+    cluster.launch(&bank, "p2");
+    cluster.settled().await;
+    let load = Load::start(&bank, &holders, RATE, u64::MAX, seed);
+    load.another(RATE / 2).await;
+    (bank, cluster, load)
+}
+
+/// Waits until the first instance has begun or ended so many stalls.
+async fn stalls(cluster: &Cluster, word: &str, count: usize) {
+    let reached = || async { cluster.instances["p1"].lines(word).len() >= count };
+    eventually(DEADLINE, "a stall", reached).await.unwrap_or_else(|error| panic!("{error}\n{}", cluster.said()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f24_a_slow_batch_and_a_stalled_thread_are_not_taken_for_a_dead_instance() {
+    let seed = seed("slow");
+    // Each batch takes ten times as long as usual; three times the thread stands still for longer than an instance may be
+    // silent, with nothing done yet, in an open transaction, and with a commit that is not in the store.
+    let all = "mid-batch:each:50,after-stage:400:2500,before-commit:550:2500,after-commit:700:2500";
+    let (bank, cluster, load) = begin("slow", all, seed).await;
+    let (claims, from_ms) = (bank.claims().await, now_ms());
+    let owned = [cluster.owned("p1").await, cluster.owned("p2").await];
+    for stall in 1..=3 {
+        stalls(&cluster, "stands still", stall).await;
+        let instance = &cluster.instances["p1"];
+        assert!(instance.readiness().await.unwrap().0, "a stalled thread does not make it unready");
+        for partition in &owned[0] {
+            instance.queries().sequence(*partition).await.unwrap();
+        }
+        stalls(&cluster, "goes on after a stall", stall).await;
+    }
+    load.another(RATE).await;
+    assert_eq!([cluster.owned("p1").await, cluster.owned("p2").await], owned, "nothing moved");
+    let stalled = Phase::since(from_ms);
+    let sent = load.stop().await;
+    bank.assert_clean().await;
+    bank.assert_answered_once(&sent).await;
+    assert_eq!(bank.claims().await, claims, "nothing moved, not even there and back");
+    println!("{}", bank.timeline().await.line("with stalls", stalled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f24_a_shard_that_is_taken_over_in_the_middle_of_a_commit_decides_nothing_twice() {
+    let seed = seed("overtaken");
+    for (place, step) in ["after-stage", "before-commit", "after-commit"].into_iter().enumerate() {
+        let (bank, mut cluster, load) = begin(&format!("overtaken-{place}"), &format!("{step}:300:1000"), seed).await;
+        stalls(&cluster, "stands still", 1).await;
+        let stalled = cluster.instances.remove("p1").unwrap();
+        let watch = Stopwatch::start();
+        stalled.freeze();
+        // Its heartbeats stand still too now, and the other takes over while the transaction is where it is.
+        let taken = || async { cluster.owned("p2").await.len() == PARTITIONS as usize };
+        eventually(DEADLINE, "all is taken over", taken).await.unwrap();
+        println!("{step}: taken over after {} ms", watch.elapsed().as_millis());
+        stalled.thaw();
+        cluster.instances.insert("p1".to_owned(), stalled);
+        stalls(&cluster, "goes on after a stall", 1).await;
+        cluster.settled().await;
+        let sent = load.stop().await;
+        bank.assert_clean().await;
+        bank.assert_answered_once(&sent).await;
+    }
+}
