@@ -48,7 +48,7 @@ impl Load {
         Load::with_descriptions(bank, holders, (per_second, limit), seed, 0)
     }
 
-    /// The same, `(per_second, limit)`, with descriptions of so many random letters.
+    /// The same, `(per_second, limit)`, with descriptions of so many random characters of four bytes.
     pub fn with_descriptions(
         bank: &Bank,
         holders: &[Holder],
@@ -143,7 +143,7 @@ impl Source {
             amount: random.random_range(1..100),
             from: from.iban.clone(),
             to: to.iban.clone(),
-            description: (0..self.letters).map(|_| char::from(random.random_range(b'a'..=b'z'))).collect(),
+            description: (0..self.letters).map(|_| random.random_range('\u{20000}'..='\u{2a6d6}')).collect(),
         };
         let mut key = if random.random() { from.username.clone() } else { from.iban.clone() };
         match random.random_range(0..10) {
