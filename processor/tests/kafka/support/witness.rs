@@ -68,7 +68,7 @@ impl Witness {
         let (fresh, commits) = (seen.fresh, seen.rows.len());
         println!("{fresh} fresh answers of {commits} commits, {} refused", seen.refused);
         assert!(seen.wrong.is_empty(), "{} answers were wrong: {:?}", seen.wrong.len(), seen.wrong.first());
-        assert!(commits > 10 && fresh > commits, "it saw too little: {fresh} answers, {commits} commits");
+        assert!(commits > 100, "it saw too little: {fresh} answers of {commits} commits");
     }
 }
 
