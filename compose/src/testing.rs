@@ -1,8 +1,9 @@
 //! What integration tests stand on: one real broker and registry for a whole suite, and in it for each test a name
 //! space of its own with topics, directories and processes that may be killed.
 //!
-//! `compose/test` starts the broker once and names its `stack.json` in `KONTOR_TEST_STACK`. Nothing here starts a
-//! broker, and nothing skips a test because there is none: that is an error which says what to do.
+//! `compose/test` starts the broker once and names its `stack.json` in `KONTOR_TEST_STACK`. Nothing skips a test
+//! because there is none: that is an error which says what to do. A test that ends or cuts its broker starts a [`Broker`]
+//! of its own beside it.
 //!
 //! ```no_run
 //! # async fn test() -> kontor_compose::Result<()> {
@@ -23,6 +24,7 @@
 //! # Ok(()) }
 //! ```
 
+mod broker;
 mod graphql;
 mod namespace;
 mod proxy;
@@ -33,9 +35,10 @@ mod wait;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub use broker::Broker;
 pub use graphql::GraphQl;
 pub use namespace::{Namespace, NamespaceOptions};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Way};
 pub use service::{Service, ServiceBuilder, all_ready};
 pub use topic::{Isolation, Record, Sender, delete_topics, list_topics, read_topic};
 pub use wait::{eventually, eventually_some};

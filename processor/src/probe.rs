@@ -1,7 +1,7 @@
-//! Named steps of the commit path, at which tests make the process (or the simulated worker) die.
+//! Named steps of the commit path, at which tests make the process (or the simulated worker) die or stand still.
 //!
 //! A release binary passes [`Probe::none`] and cannot be told otherwise; only the feature `crash-points` compiles the
-//! probe that kills.
+//! probe that kills and stalls.
 
 use std::sync::Arc;
 
@@ -82,38 +82,83 @@ impl Probe {
     }
 }
 
-/// The probe of the fault tests: `KONTOR_CRASH_AT=<step>:<n>` kills the process when the step is reached for the n-th
-/// time, as `kill -9` would.
+/// The probe of the fault tests. `KONTOR_CRASH_AT=<step>:<n>` kills the process when the step is reached for the n-th
+/// time, as `kill -9` would. `KONTOR_STALL_AT=<step>:<n>:<ms>`, several separated by commas, makes the thread that
+/// reaches the step then stand still for so long; `each` instead of n makes every one do so.
 #[cfg(feature = "crash-points")]
 pub fn from_environment() -> anyhow::Result<Probe> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    let Ok(setting) = std::env::var("KONTOR_CRASH_AT") else {
+    let crash = std::env::var("KONTOR_CRASH_AT").ok().map(|setting| crash_at(&setting)).transpose()?;
+    let stalls = std::env::var("KONTOR_STALL_AT").unwrap_or_default();
+    let stalls = stalls.split(',').filter(|setting| !setting.is_empty()).map(stall_at);
+    let hooks = crash.into_iter().map(Ok).chain(stalls).collect::<anyhow::Result<Vec<_>>>()?;
+    if hooks.is_empty() {
         return Ok(Probe::none());
-    };
-    let (name, count) = setting.split_once(':').unwrap_or((&setting, "1"));
-    let wanted = Step::ALL
-        .into_iter()
-        .find(|step| step.name() == name)
-        .ok_or_else(|| anyhow::anyhow!("KONTOR_CRASH_AT names no step: {name}"))?;
-    let count: u64 = count.parse()?;
+    }
+    Ok(Probe::new(move |step| hooks.iter().for_each(|hook| hook(step))))
+}
+
+#[cfg(feature = "crash-points")]
+type Hook = Box<dyn Fn(Step) + Send + Sync>;
+
+#[cfg(feature = "crash-points")]
+fn step_of(name: &str) -> anyhow::Result<Step> {
+    let named = Step::ALL.into_iter().find(|step| step.name() == name);
+    named.ok_or_else(|| anyhow::anyhow!("there is no step {name:?} to crash or to stall at"))
+}
+
+/// True when a step was reached for the n-th time.
+#[cfg(feature = "crash-points")]
+fn nth(wanted: Step, count: u64) -> impl Fn(Step) -> bool + Send + Sync {
+    use std::sync::atomic::{AtomicU64, Ordering};
     let seen = AtomicU64::new(0);
-    Ok(Probe::new(move |step| {
-        if step != wanted || seen.fetch_add(1, Ordering::SeqCst) + 1 != count {
+    move |step| step == wanted && seen.fetch_add(1, Ordering::SeqCst) + 1 == count
+}
+
+#[cfg(feature = "crash-points")]
+fn crash_at(setting: &str) -> anyhow::Result<Hook> {
+    let (name, count) = setting.split_once(':').unwrap_or((setting, "1"));
+    let is_now = nth(step_of(name)?, count.parse()?);
+    Ok(Box::new(move |step| {
+        if !is_now(step) {
             return;
         }
         if step == Step::DuringCommit {
             // The commit call blocks the shard's thread: another one dies for it, while the request is under way.
             let _ = std::thread::Builder::new().spawn(|| {
-                crate::clock::Clock::pause(
-                    &*crate::clock::SystemClock::shared(),
-                    std::time::Duration::from_micros(700),
-                );
+                pause(std::time::Duration::from_micros(700));
                 die();
             });
         } else {
             die();
         }
     }))
+}
+
+#[cfg(feature = "crash-points")]
+fn stall_at(setting: &str) -> anyhow::Result<Hook> {
+    let parts: Vec<&str> = setting.split(':').collect();
+    let [name, count, ms] = parts[..] else { anyhow::bail!("a stall is <step>:<n>:<ms>, not {setting:?}") };
+    let (wanted, time) = (step_of(name)?, std::time::Duration::from_millis(ms.parse()?));
+    if count == "each" {
+        return Ok(Box::new(move |step| {
+            if step == wanted {
+                pause(time);
+            }
+        }));
+    }
+    let is_now = nth(wanted, count.parse()?);
+    Ok(Box::new(move |step| {
+        if is_now(step) {
+            tracing::warn!(step = step.name(), ms = time.as_millis() as u64, "stands still");
+            pause(time);
+            tracing::warn!(step = step.name(), "goes on after a stall");
+        }
+    }))
+}
+
+#[cfg(feature = "crash-points")]
+fn pause(time: std::time::Duration) {
+    crate::clock::Clock::pause(&*crate::clock::SystemClock::shared(), time);
 }
 
 #[cfg(feature = "crash-points")]

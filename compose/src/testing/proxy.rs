@@ -1,23 +1,43 @@
-//! A TCP relay on loopback that a test can cut: the other side is then refused, and open connections are closed.
-//! For the registry and for gRPC; a Kafka client leaves it at once for the address that the broker advertises.
+//! A TCP relay on loopback that a test can cut: the other side is then refused, and open connections are closed. It can
+//! also be told to hold one direction: what is sent that way does not arrive, and nobody is told, as with a switch that
+//! fails. For the registry and for gRPC; a Kafka client leaves it at once for the address that the broker advertises,
+//! so for that one see `Broker`, which advertises relays.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+
+/// A direction through a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From who connected to the target.
+    ToTarget,
+    /// Back.
+    FromTarget,
+}
 
 /// A relay to one address. Ends with its owner.
 pub struct Proxy {
     /// `127.0.0.1:port` where it listens.
     pub address: String,
-    shared: Arc<Mutex<Shared>>,
+    gate: Arc<Gate>,
+}
+
+/// What all connections of a relay pass.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
-struct Shared {
+struct State {
+    target: String,
     cut: bool,
     over: bool,
+    held: Vec<Way>,
     open: Vec<TcpStream>,
 }
 
@@ -28,61 +48,89 @@ impl Proxy {
         let address = format!("127.0.0.1:{port}");
         let unable = || Error::io("listen on", std::path::Path::new(&address));
         let listener = TcpListener::bind(&address).map_err(unable())?;
-        let shared = Arc::new(Mutex::new(Shared::default()));
-        let (mine, target) = (Arc::clone(&shared), target.to_string());
+        let gate = Arc::new(Gate::default());
+        gate.lock().target = target.to_string();
+        let mine = Arc::clone(&gate);
         std::thread::spawn(move || {
             for incoming in listener.incoming() {
-                if lock(&mine).over {
+                if mine.lock().over {
                     return;
                 }
                 if let Ok(incoming) = incoming {
-                    relay(incoming, &target, &mine);
+                    relay(incoming, &mine);
                 }
             }
         });
-        Ok(Self { address, shared })
+        Ok(Self { address, gate })
+    }
+
+    /// From now on new connections lead there: for a target that did not run yet when the relay had to be named.
+    pub fn lead_to(&self, target: &str) {
+        self.gate.lock().target = target.to_string();
     }
 
     /// Closes every connection, and refuses new ones until `mend`.
     pub fn cut(&self) {
-        let mut shared = lock(&self.shared);
-        shared.cut = true;
-        close_all(&mut shared);
+        self.gate.change(|state| {
+            state.cut = true;
+            close_all(state);
+        });
     }
 
-    /// Lets connections through again.
+    /// Bytes of this direction wait from now on, those of new connections too, until `mend`. Nothing is closed.
+    pub fn hold(&self, way: Way) {
+        self.gate.change(|state| state.held.push(way));
+    }
+
+    /// Lets everything through again; what was held arrives late.
     pub fn mend(&self) {
-        lock(&self.shared).cut = false;
+        self.gate.change(|state| {
+            state.cut = false;
+            state.held.clear();
+        });
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let mut shared = lock(&self.shared);
-        shared.over = true;
-        close_all(&mut shared);
-        drop(shared);
+        self.gate.change(|state| {
+            state.over = true;
+            close_all(state);
+        });
         // Wakes the thread that accepts, which then sees that it is over.
         let _ = TcpStream::connect(&self.address);
     }
 }
 
-fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits while this direction is held.
+    fn pass(&self, way: Way) {
+        let held = |state: &mut State| state.held.contains(&way) && !state.cut && !state.over;
+        drop(self.changed.wait_while(self.lock(), held).unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
-fn close_all(shared: &mut Shared) {
-    for stream in shared.open.drain(..) {
+fn close_all(state: &mut State) {
+    for stream in state.open.drain(..) {
         let _ = stream.shutdown(Shutdown::Both);
     }
 }
 
-fn relay(near: TcpStream, target: &str, shared: &Mutex<Shared>) {
-    let mut state = lock(shared);
+fn relay(near: TcpStream, gate: &Arc<Gate>) {
+    let mut state = gate.lock();
     if state.cut {
         return;
     }
-    let Ok(far) = TcpStream::connect(target) else {
+    let Ok(far) = TcpStream::connect(&state.target) else {
         return;
     };
     for stream in [&near, &far] {
@@ -91,14 +139,18 @@ fn relay(near: TcpStream, target: &str, shared: &Mutex<Shared>) {
     }
     drop(state);
     if let (Ok(near_too), Ok(far_too)) = (near.try_clone(), far.try_clone()) {
-        std::thread::spawn(move || pump(near, far));
-        std::thread::spawn(move || pump(far_too, near_too));
+        let (there, back) = (Arc::clone(gate), Arc::clone(gate));
+        std::thread::spawn(move || pump(near, far, &|| there.pass(Way::ToTarget)));
+        std::thread::spawn(move || pump(far_too, near_too, &|| back.pass(Way::FromTarget)));
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream) {
+/// Copies until one side ends; its end, too, has to pass.
+fn pump(mut from: TcpStream, mut to: TcpStream, pass: &dyn Fn()) {
     let mut buffer = [0; 16 * 1024];
-    while let Ok(read) = from.read(&mut buffer) {
+    loop {
+        let read = from.read(&mut buffer).unwrap_or(0);
+        pass();
         if read == 0 || to.write_all(&buffer[..read]).is_err() {
             break;
         }
@@ -110,6 +162,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     /// Echoes whatever it gets.
     fn echo() -> String {
@@ -119,15 +172,19 @@ mod tests {
             for stream in listener.incoming() {
                 let stream = stream.unwrap();
                 let back = stream.try_clone().unwrap();
-                std::thread::spawn(move || pump(stream, back));
+                std::thread::spawn(move || pump(stream, back, &|| {}));
             }
         });
         address
     }
 
-    fn says(stream: &mut TcpStream) -> bool {
+    fn hears(stream: &mut TcpStream) -> bool {
         let mut answer = [0; 4];
-        stream.write_all(b"ping").is_ok() && stream.read_exact(&mut answer).is_ok() && &answer == b"ping"
+        stream.read_exact(&mut answer).is_ok() && &answer == b"ping"
+    }
+
+    fn says(stream: &mut TcpStream) -> bool {
+        stream.write_all(b"ping").is_ok() && hears(stream)
     }
 
     #[test]
@@ -141,5 +198,22 @@ mod tests {
         assert!(!refused.is_ok_and(|mut stream| says(&mut stream)), "a new one is refused");
         proxy.mend();
         assert!(says(&mut TcpStream::connect(&proxy.address).unwrap()));
+    }
+
+    #[test]
+    fn a_held_direction_delivers_late_and_closes_nothing() {
+        // Known to the relay only after its start.
+        let proxy = Proxy::start("127.0.0.1:1").unwrap();
+        proxy.lead_to(&echo());
+        for way in [Way::ToTarget, Way::FromTarget] {
+            let mut open = TcpStream::connect(&proxy.address).unwrap();
+            assert!(says(&mut open));
+            proxy.hold(way);
+            open.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            assert!(!says(&mut open), "{way:?}");
+            proxy.mend();
+            open.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            assert!(hears(&mut open), "{way:?}: it was only held");
+        }
     }
 }

@@ -170,6 +170,8 @@ impl Sender {
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
             .set("message.timeout.ms", "20000")
+            // A broker that was restarted is found again soon: by default it may take ten seconds.
+            .set("reconnect.backoff.max.ms", "500")
             // Large records are refused by the broker or not at all.
             .set("message.max.bytes", "50000000");
         let producer = config.create_with_context(Reports);

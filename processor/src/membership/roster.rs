@@ -3,6 +3,10 @@
 //! A member is silent for as many beats as my own heartbeats were appended since its last one. So a broker that stalls,
 //! or a reader that lags, suspects nobody: my own beats stand still with those of the others. A wrong suspicion (a
 //! member without the processor for a second) costs a move; data is protected by the fence and the claim.
+//!
+//! Who was given up lives again when it says that it has read the log up to there. One that is heard and hears nothing
+//! (the answers are lost on their way to it) would otherwise be taken back with each of its heartbeats, and be given
+//! shards without ever learning of it.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +23,8 @@ const FORGOTTEN_BEATS: u32 = 1_000;
 struct Seen {
     member: Member,
     silent_beats: u32,
+    /// How far I had read when I gave it up.
+    gone_at: Option<i64>,
 }
 
 /// The members as one of them sees them.
@@ -58,10 +64,16 @@ impl Roster {
             self.beats += 1;
             for seen in self.seen.values_mut() {
                 seen.silent_beats = seen.silent_beats.saturating_add(1);
+                if !is_living(seen) {
+                    seen.gone_at.get_or_insert(member.seen);
+                }
             }
             return;
         }
-        self.seen.insert(member.instance.clone(), Seen { member: member.clone(), silent_beats: 0 });
+        let before = self.seen.get(&member.instance).filter(|seen| seen.member.incarnation == member.incarnation);
+        // Both count what was read as the next offset that was not.
+        let gone_at = before.and_then(|seen| seen.gone_at).filter(|gone_at| member.seen <= *gone_at);
+        self.seen.insert(member.instance.clone(), Seen { member: member.clone(), silent_beats: 0, gone_at });
     }
 
     /// A heartbeat that says no more than that: its schema is not known yet.
@@ -138,7 +150,7 @@ impl Roster {
 /// Who asked for a grace when it left (a restart) is waited for so long.
 fn is_living(seen: &Seen) -> bool {
     let grace = u32::try_from(seen.member.grace_beats).unwrap_or(0);
-    seen.silent_beats < SILENT_BEATS_MAX.max(grace)
+    seen.gone_at.is_none() && seen.silent_beats < SILENT_BEATS_MAX.max(grace)
 }
 
 #[cfg(test)]
@@ -184,6 +196,32 @@ mod tests {
         }
         assert_eq!(names(&roster), ["b"]);
         assert!(!roster.lives("a", "1"));
+    }
+
+    #[test]
+    fn who_was_given_up_comes_back_when_it_has_read_so() {
+        let mut roster = Roster::new("b", "1");
+        let has_read = |seen: i64, member: Member| Member { seen, ..member };
+        roster.beat(&has_read(90, beat("a", "1")));
+        for _ in 0..SILENT_BEATS_MAX {
+            roster.beat(&has_read(100, beat("b", "1")));
+        }
+        assert_eq!(names(&roster), ["b"]);
+        // It is heard again, and has heard nothing.
+        for seen in [90, 100] {
+            roster.beat(&has_read(seen, beat("a", "1")));
+            roster.beat(&has_read(110, beat("b", "1")));
+            assert_eq!(names(&roster), ["b"]);
+        }
+        roster.beat(&has_read(101, beat("a", "1")));
+        assert_eq!(names(&roster), ["a", "b"]);
+        // Another life of it has nothing to make up for.
+        for _ in 0..SILENT_BEATS_MAX {
+            roster.beat(&has_read(120, beat("b", "1")));
+        }
+        assert_eq!(names(&roster), ["b"]);
+        roster.beat(&beat("a", "2"));
+        assert_eq!(names(&roster), ["a", "b"]);
     }
 
     #[test]

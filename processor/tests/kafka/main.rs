@@ -10,16 +10,23 @@
 mod support;
 
 mod accounts;
+mod bounded;
+mod broker;
 mod crashes;
 mod damage;
 mod declaration;
+mod derived;
 mod expiry;
 mod fence;
 mod instances;
+mod partition_faults;
 mod poison;
 mod registry_down;
 mod repeats;
 mod restore;
 mod serving;
 mod shutdown;
+mod slow;
+mod storm;
 mod transfers;
+mod upgrade;

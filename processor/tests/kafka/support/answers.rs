@@ -28,6 +28,8 @@ pub struct Feedback {
     pub key: String,
     /// Its partition.
     pub partition: i32,
+    /// When the processor produced it, milliseconds since 1970.
+    pub at_ms: i64,
     /// Id of the command.
     pub id: Uuid,
     /// The answer.
@@ -41,7 +43,7 @@ impl Bank {
         let of = |record: kontor_compose::testing::Record| {
             let (id, answer) = self.answer(record.value.as_deref().unwrap());
             let key = String::from_utf8(record.key.unwrap()).unwrap();
-            Feedback { key, partition: record.partition, id, answer }
+            Feedback { key, partition: record.partition, at_ms: record.timestamp_ms, id, answer }
         };
         read.into_iter().map(of).collect()
     }

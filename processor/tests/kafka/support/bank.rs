@@ -59,8 +59,13 @@ impl Bank {
 
     /// The same with another number of shards.
     pub async fn with_shards(name: &str, shards: i32) -> Bank {
+        Bank::on(TestStack::shared().unwrap(), name, shards).await
+    }
+
+    /// The same on a broker of its own.
+    pub async fn on(stack: &TestStack, name: &str, shards: i32) -> Bank {
         let options = NamespaceOptions::default().partitions(PARTITIONS).shards(shards);
-        let space = TestStack::shared().unwrap().namespace_with(name, options).await.unwrap();
+        let space = stack.namespace_with(name, options).await.unwrap();
         let topology = Topology::load(&space.topics_file).unwrap().with_prefix(&space.prefix);
         let config = CacheConfig { registry_url: space.registry().to_owned(), file: None };
         let schemas = SchemaCache::start(config).unwrap();

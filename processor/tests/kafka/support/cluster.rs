@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kontor_compose::eventually;
+use kontor_compose::testing::ServiceBuilder;
 use schemas::query::StatusResponse;
 
 use super::{Bank, DEADLINE, Holder, PARTITIONS, Processor, Queries, Sent, Stopwatch};
@@ -30,7 +31,18 @@ impl Cluster {
 
     /// Starts one; it may have lived before.
     pub fn launch(&mut self, bank: &Bank, name: &str) {
-        self.instances.insert((*name).to_owned(), bank.launch(name, |builder| builder));
+        self.launch_with(bank, name, |builder| builder);
+    }
+
+    /// The same with further settings.
+    pub fn launch_with(&mut self, bank: &Bank, name: &str, settings: impl FnOnce(ServiceBuilder) -> ServiceBuilder) {
+        self.instances.insert((*name).to_owned(), bank.launch(name, settings));
+    }
+
+    /// SIGTERM: it says goodbye, and ends in good order.
+    pub async fn dismiss(&mut self, name: &str) {
+        let mut leaving = self.instances.remove(name).unwrap();
+        assert_eq!(leaving.terminate().await.code(), Some(0), "{}", leaving.said());
     }
 
     /// `kill -9`.

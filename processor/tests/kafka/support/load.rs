@@ -45,15 +45,29 @@ impl ProducerContext for Counting {
 impl Load {
     /// Sends `per_second` transfers among `holders`; `limit` of them at most.
     pub fn start(bank: &Bank, holders: &[Holder], per_second: u64, limit: u64, seed: u64) -> Load {
+        Load::with_descriptions(bank, holders, (per_second, limit), seed, 0)
+    }
+
+    /// The same, `(per_second, limit)`, with descriptions of so many random characters of four bytes.
+    pub fn with_descriptions(
+        bank: &Bank,
+        holders: &[Holder],
+        (per_second, limit): (u64, u64),
+        seed: u64,
+        letters: usize,
+    ) -> Load {
         let (stop, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bank.space.bootstrap()).set("enable.idempotence", "true").set("linger.ms", "1");
+        // A broker that was restarted is found again soon: by default it may take ten seconds.
+        config.set("reconnect.backoff.max.ms", "500");
         let producer: ThreadedProducer<Counting> = config.create_with_context(Counting(Arc::clone(&taken))).unwrap();
         let mut source = Source {
             topic: bank.space.topic("commands"),
             encoder: bank.encoder("commands"),
             holders: holders.to_vec(),
             random: StdRng::seed_from_u64(seed),
+            letters,
             sent: Vec::new(),
             producer,
         };
@@ -112,6 +126,7 @@ struct Source {
     encoder: Encoder<ConfirmMoneyTransfer>,
     holders: Vec<Holder>,
     random: StdRng,
+    letters: usize,
     sent: Vec<Uuid>,
     producer: ThreadedProducer<Counting>,
 }
@@ -128,7 +143,7 @@ impl Source {
             amount: random.random_range(1..100),
             from: from.iban.clone(),
             to: to.iban.clone(),
-            description: String::new(),
+            description: (0..self.letters).map(|_| random.random_range('\u{20000}'..='\u{2a6d6}')).collect(),
         };
         let mut key = if random.random() { from.username.clone() } else { from.iban.clone() };
         match random.random_range(0..10) {

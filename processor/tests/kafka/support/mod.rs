@@ -4,6 +4,7 @@
 mod answers;
 mod bank;
 mod cluster;
+mod gateway;
 mod load;
 mod numbers;
 mod pace;
@@ -11,17 +12,24 @@ mod processor;
 mod queries;
 mod stores;
 mod stranger;
+mod timeline;
+mod usage;
+mod witness;
 
 pub use answers::Answer;
 pub use bank::{Bank, COMPANY, Holder, Sent};
 pub use cluster::Cluster;
+pub use gateway::{Gateway, Told};
 pub use load::Load;
-pub use numbers::{Stopwatch, Times, kills_wanted, seed, wanted};
+pub use numbers::{Stopwatch, Times, kills_wanted, now_ms, seed, time_wanted, wanted};
 pub use pace::Pace;
 pub use processor::Processor;
 pub use queries::{Queries, Rows};
 pub use stores::{Lack, Stopped};
 pub use stranger::OpenTransaction;
+pub use timeline::Phase;
+pub use usage::Usage;
+pub use witness::Witness;
 
 use std::time::Duration;
 

@@ -57,6 +57,16 @@ pub fn seed(test: &str) -> u64 {
     seed
 }
 
+/// Milliseconds since 1970, as records have them.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// A time that a test takes: seconds in this environment variable, or `usual`.
+pub fn time_wanted(variable: &str, usual: Duration) -> Duration {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).map_or(usual, Duration::from_secs)
+}
+
 /// How often a test kills: `KONTOR_KILLS`, or `usual`.
 pub fn kills_wanted(usual: usize) -> usize {
     wanted("KONTOR_KILLS", usual)

@@ -163,6 +163,16 @@ impl Processor {
         self.lines(" running shard=").into_iter().map(of_line).collect()
     }
 
+    /// Its process id while it runs.
+    pub fn pid(&self) -> i32 {
+        self.service.pid().unwrap()
+    }
+
+    /// `host:port` of its query service.
+    pub fn query_address(&self) -> String {
+        self.service.grpc().trim_start_matches("http://").to_owned()
+    }
+
     /// Where its stores are.
     pub fn state_dir(&self) -> PathBuf {
         self.service.state_dir()

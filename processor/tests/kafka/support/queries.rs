@@ -7,7 +7,7 @@ use schemas::bank_view as view;
 use schemas::partition_of;
 use schemas::query::query_client::QueryClient;
 use schemas::query::{
-    AwaitRequest, AwaitResponse, Entry, GetRequest, ScanRequest, StatusRequest, StatusResponse, Token,
+    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, ScanRequest, StatusRequest, StatusResponse, Token,
 };
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -36,15 +36,20 @@ impl Queries {
 
     /// Rows by key of one partition.
     pub async fn get(&self, partition: i32, table: &str, key: &[u8]) -> Result<Option<Entry>, Status> {
-        let request = GetRequest {
-            partition,
-            table: table.to_owned(),
-            keys: vec![key.to_vec()],
-            tokens: Vec::new(),
-            timeout_ms: 0,
-            stale_ms_max: 0,
-        };
-        Ok(self.client.clone().get(request).await?.into_inner().entries.pop())
+        Ok(self.get_within(partition, table, key, 0).await?.entries.pop())
+    }
+
+    /// The same with the commit that it is of; rows may be so old, and then they are marked.
+    pub async fn get_within(
+        &self,
+        partition: i32,
+        table: &str,
+        key: &[u8],
+        stale_ms_max: u32,
+    ) -> Result<GetResponse, Status> {
+        let (table, keys) = (table.to_owned(), vec![key.to_vec()]);
+        let request = GetRequest { partition, table, keys, tokens: Vec::new(), timeout_ms: 0, stale_ms_max };
+        Ok(self.client.clone().get(request).await?.into_inner())
     }
 
     /// The commit that a fresh read of the partition is of.
