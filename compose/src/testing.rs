@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+mod audit;
 mod graphql;
 mod namespace;
 mod proxy;
