@@ -24,6 +24,7 @@
 //! # Ok(()) }
 //! ```
 
+mod audit;
 mod broker;
 mod graphql;
 mod namespace;

@@ -215,7 +215,7 @@ impl Namespace {
 }
 
 /// Runs what blocks beside the runtime of the test.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let joined = tokio::task::spawn_blocking(work).await;
     joined.unwrap_or_else(|error| Err(Error::Usage(format!("a blocking task failed: {error}"))))
 }

@@ -3,11 +3,16 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+mod campaign;
 #[expect(dead_code, reason = "the tests over fakes use the rest")]
 #[path = "../fakes/fake/socket.rs"]
 mod socket;
 mod support;
 
 mod commands;
+mod gateway_killed;
 mod live;
+mod moves;
+mod own_writes;
+mod routed;
 mod start_and_stop;

@@ -1,7 +1,6 @@
 //! A bank of its own for one test: topics under a prefix, commands as any client would send them, and the audit at
 //! the end.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -221,22 +220,12 @@ impl Bank {
 
     /// The audit's exit code and what it said, without waiting for work in flight.
     pub async fn audit_now(&self) -> (i32, String) {
-        self.audit("0").await
-    }
-
-    async fn audit(&self, wait_s: &str) -> (i32, String) {
-        let mut command = Command::new(self.space.program("processor"));
-        command.args(["audit", "--wait-s", wait_s, "--bootstrap", self.space.bootstrap()]);
-        command.args(["--registry", self.space.registry(), "--prefix", &self.space.prefix]);
-        command.arg("--topics").arg(&self.space.topics_file);
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
+        self.space.audit(0).await.unwrap()
     }
 
     /// The money adds up, every command has one outcome, nothing is pending.
     pub async fn assert_clean(&self) {
-        let (code, said) = self.audit("60").await;
+        let (code, said) = self.space.audit(60).await.unwrap();
         assert_eq!(code, 0, "{said}");
     }
 }
