@@ -17,6 +17,7 @@ mod expiry;
 mod fence;
 mod instances;
 mod poison;
+mod reads;
 mod registry_down;
 mod repeats;
 mod restore;
