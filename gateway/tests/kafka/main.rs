@@ -10,4 +10,5 @@ mod support;
 
 mod commands;
 mod live;
+mod stale;
 mod start_and_stop;
