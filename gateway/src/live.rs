@@ -2,7 +2,8 @@
 //!
 //! A [`Feed`] follows the table `transaction` of one partition, and goes along when it moves. It always resumes after
 //! the last id that it has seen, so that a lost connection, a restarted processor or another owner leaves neither gap
-//! nor duplicate. It fans out through a bounded channel: a subscriber that does not keep up loses its place, never the
+//! nor duplicate. Where the processor does not keep what comes next any more, the feed goes on with what does, and tells
+//! its subscribers. It fans out through a bounded channel: a subscriber that does not keep up loses its place, never the
 //! gateway its memory.
 
 pub mod cursor;
@@ -10,16 +11,17 @@ pub mod filter;
 pub mod follower;
 
 use crate::problem::Problem;
-use crate::processors::{Processors, Range};
+use crate::processors::{Processors, Range, Reading};
 use crate::rows::{self, Transaction};
 use parking_lot::Mutex;
-use schemas::query::WatchRequest;
+use schemas::query::broken_watch::Reason;
+use schemas::query::{BrokenWatch, WatchRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// Transactions that a subscriber may be behind before it is told so.
 pub const BUFFERED: usize = 4096;
@@ -29,6 +31,15 @@ pub const PAGE: u32 = 1000;
 const RECONNECT: Duration = Duration::from_millis(200);
 /// Deadline of one read when catching up; it is repeated for ever.
 const READ: Duration = Duration::from_secs(5);
+
+/// What a feed tells.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// The next one.
+    Transaction(Arc<Transaction>),
+    /// The feed could not go on where it was: some may be missing here.
+    Gap,
+}
 
 /// The live transactions of all partitions.
 pub struct Live {
@@ -40,7 +51,7 @@ struct Feed {
     partition: i32,
     /// Sending and moving `last` happen under this lock, and so does subscribing: a subscriber knows exactly after
     /// which id its channel begins.
-    sender: Mutex<broadcast::Sender<Arc<Transaction>>>,
+    sender: Mutex<broadcast::Sender<News>>,
     /// Id of the last transaction that was sent; `None` until the first read.
     last: watch::Sender<Option<i64>>,
 }
@@ -50,7 +61,7 @@ pub struct Subscription {
     /// Which partition.
     pub partition: i32,
     /// Everything later than `last`, in order.
-    pub receiver: broadcast::Receiver<Arc<Transaction>>,
+    pub receiver: broadcast::Receiver<News>,
     /// Id of the last transaction before the channel begins.
     pub last: i64,
 }
@@ -96,6 +107,12 @@ impl Live {
         self.feeds.iter().map(|feed| feed.sender.lock().receiver_count()).sum()
     }
 
+    /// Id of the last transaction that the feed of a partition has seen; 0 before the first.
+    pub(super) fn last(&self, partition: i32) -> i64 {
+        let feed = usize::try_from(partition).ok().and_then(|index| self.feeds.get(index));
+        feed.and_then(|feed| *feed.last.borrow()).unwrap_or_default()
+    }
+
     /// Joins the feed of a partition; waits until the feed knows where the partition stands.
     pub async fn subscribe(&self, partition: i32) -> Result<Subscription, Problem> {
         let missing = || Problem::Internal(format!("there is no partition {partition}"));
@@ -125,11 +142,9 @@ impl Feed {
             changes.seen();
             let ended = self.watch(processors, &mut last).await;
             tracing::debug!(partition = self.partition, %ended, "the watch of transactions ended, it is opened again");
-            if ended.code() == Code::OutOfRange {
-                // Too far behind for the processor's ring: the table has what is missing.
-                if let Err(problem) = self.catch_up(processors, &mut last).await {
-                    tracing::warn!(partition = self.partition, %problem, "cannot catch up, trying again");
-                }
+            // Who only fell behind resumes after its last id, from the table.
+            if let Some(broken) = BrokenWatch::of(&ended).filter(|broken| broken.reason() != Reason::FellBehind) {
+                self.jump(&broken, &mut last);
             }
             // Not at all when an owner has changed meanwhile: it may be the new one that the watch has to go to.
             changes.next_within(RECONNECT).await;
@@ -139,13 +154,7 @@ impl Feed {
     /// Id of the newest transaction, so that the first watch can say after what it begins.
     async fn start(&self, processors: &Processors) -> i64 {
         loop {
-            let newest = Range { reverse: true, limit: 1, ..Range::default() };
-            let page = processors.scan(self.partition, rows::TRANSACTION, newest, Instant::now() + READ).await;
-            let found = page.and_then(|page| match page.entries.first() {
-                Some(entry) => rows::decode::<Transaction>(rows::TRANSACTION, entry).map(|row| row.transaction_id),
-                None => Ok(0),
-            });
-            match found {
+            match newest(processors, self.partition).await {
                 Ok(last) => {
                     self.last.send_replace(Some(last));
                     return last;
@@ -185,17 +194,22 @@ impl Feed {
         }
     }
 
-    async fn catch_up(&self, processors: &Processors, last: &mut i64) -> Result<(), Problem> {
-        loop {
-            let range = Range { after: rows::transaction_key(*last), limit: PAGE, ..Range::default() };
-            let page = processors.scan(self.partition, rows::TRANSACTION, range, Instant::now() + READ).await?;
-            for entry in &page.entries {
-                self.send(rows::decode(rows::TRANSACTION, entry)?, last);
-            }
-            if !page.more {
-                return Ok(());
-            }
-        }
+    /// Goes on where the processor can. Subscribers look for themselves whether they miss anything by that.
+    fn jump(&self, broken: &BrokenWatch, last: &mut i64) {
+        let Ok(end) = broken.end.as_slice().try_into().map(i64::from_be_bytes) else { return };
+        tracing::warn!(
+            partition = self.partition,
+            reason = broken.reason().as_str_name(),
+            from = *last,
+            to = end,
+            "transactions after the last one that was seen are not kept; going on with the next one"
+        );
+        metrics::counter!("kontor_feed_gaps_total").increment(1);
+        *last = end;
+        let sender = self.sender.lock();
+        self.last.send_replace(Some(end));
+        // No subscriber is no error.
+        let _ = sender.send(News::Gap);
     }
 
     /// Once per id: what was seen before is dropped.
@@ -206,7 +220,18 @@ impl Feed {
         *last = transaction.transaction_id;
         let sender = self.sender.lock();
         // No subscriber is no error.
-        let _ = sender.send(Arc::new(transaction));
+        let _ = sender.send(News::Transaction(Arc::new(transaction)));
         self.last.send_replace(Some(*last));
+    }
+}
+
+/// Id of the newest transaction of a partition; 0 when there is none.
+async fn newest(processors: &Processors, partition: i32) -> Result<i64, Problem> {
+    let newest = Range { reverse: true, limit: 1, ..Range::default() };
+    let reading = Reading::fresh(Instant::now() + READ);
+    let page = processors.scan(partition, rows::TRANSACTION, newest, &reading).await?;
+    match page.entries.first() {
+        Some(entry) => rows::decode::<Transaction>(rows::TRANSACTION, entry).map(|row| row.transaction_id),
+        None => Ok(0),
     }
 }

@@ -25,9 +25,19 @@ pub enum Problem {
     /// A query was not answered in time: try again.
     #[error("timed out: {0}")]
     QueryTimedOut(String),
-    /// The processor has not yet reached the commit that the query asked for: try again.
-    #[error("stale: {0}")]
-    Stale(String),
+    /// Nobody who could answer has reached the commit that the query asked for: try again.
+    #[error("stale: partition {partition} has commit {have}, asked for was {want}")]
+    Stale {
+        /// Whose commits.
+        partition: i32,
+        /// The last one that was there.
+        have: u64,
+        /// The one that was asked for.
+        want: u64,
+    },
+    /// Transactions would be missing after this cursor: begin without one.
+    #[error("{0}")]
+    CursorTooOld(&'static str),
     /// The client reads slower than the bank writes: subscribe again after this cursor.
     #[error("the subscription fell behind, subscribe again after the cursor")]
     SlowSubscriber {
@@ -50,7 +60,8 @@ impl Problem {
             Self::BadInput(_) => "BAD_INPUT",
             Self::Unavailable(_) => "UNAVAILABLE",
             Self::TimedOut { .. } | Self::QueryTimedOut(_) => "TIMED_OUT",
-            Self::Stale(_) => "STALE",
+            Self::Stale { .. } => "STALE",
+            Self::CursorTooOld(_) => "CURSOR_TOO_OLD",
             Self::SlowSubscriber { .. } => "SLOW_SUBSCRIBER",
             Self::NotFound(_) => "NOT_FOUND",
             Self::Internal(_) => "INTERNAL",
@@ -65,8 +76,25 @@ pub fn coded(problem: Problem) -> Error {
         extensions.set("code", problem.code());
         match &problem {
             Problem::TimedOut { id } => extensions.set("id", id.to_string()),
+            Problem::Stale { partition, have, want } => {
+                extensions.set("partition", *partition);
+                extensions.set("have", *have);
+                extensions.set("want", *want);
+            }
             Problem::SlowSubscriber { cursor } => extensions.set("cursor", cursor.clone()),
             _ => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_a_partition_is_can_be_read_without_the_text() {
+        let error = coded(Problem::Stale { partition: 3, have: 5, want: 7 }).into_server_error(Default::default());
+        let said = serde_json::to_value(error).unwrap()["extensions"].clone();
+        assert_eq!(said, serde_json::json!({ "code": "STALE", "partition": 3, "have": 5, "want": 7 }));
+    }
 }

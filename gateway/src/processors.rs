@@ -1,17 +1,22 @@
 //! Calls to the processors: every one has a deadline, and "not served right now" is tried again until then.
 //!
 //! Generic over tables; the reading of rows is in `rows.rs`. Holds no state but the routing. How a call finds the owner
-//! while owners move is in `search`; what comes of a watch, in `watch`.
+//! while owners move is in `search`; who answers instead of an owner that does not, in `replicas`; what comes of a watch,
+//! in `watch`.
 
+mod reading;
+mod replicas;
 mod search;
 mod watch;
 
+pub use reading::Reading;
 pub use watch::Watch;
 
 use crate::problem::Problem;
 use crate::routing::{Changes, Processor, Routing};
+use reading::{Bounds, left_ms};
 use schemas::query::{
-    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, ScanRequest, ScanResponse, Token, WatchRequest,
+    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, ScanRequest, ScanResponse, Stale, Token, WatchRequest,
 };
 use search::{FIRST_PAUSE, Search};
 use std::sync::Arc;
@@ -66,28 +71,27 @@ impl Processors {
         schemas::partition_of(key.as_bytes(), self.partitions())
     }
 
-    /// Rows by key; missing ones are left out. Waits for the tokens of the partition.
+    /// Rows by key; missing ones are left out.
     pub async fn get(
         &self,
         partition: i32,
         table: &str,
         keys: Vec<Vec<u8>>,
-        tokens: &[Token],
-        deadline: Instant,
+        reading: &Reading,
     ) -> Result<Vec<Entry>, Problem> {
-        let answer: GetResponse = self
-            .until(partition, deadline, "get", |mut processor, timeout_ms| {
-                let request = GetRequest {
-                    partition,
-                    table: table.to_owned(),
-                    keys: keys.clone(),
-                    tokens: tokens.to_vec(),
-                    timeout_ms,
-                    stale_ms_max: 0,
-                };
-                async move { processor.calls.get(limited(request, timeout_ms)).await }
-            })
-            .await?;
+        let call = |mut processor: Processor, bounds: Bounds| {
+            let request = GetRequest {
+                partition,
+                table: table.to_owned(),
+                keys: keys.clone(),
+                tokens: reading.at_least.clone(),
+                timeout_ms: bounds.wait_ms(),
+                stale_ms_max: bounds.stale_ms_max,
+            };
+            async move { processor.calls.get(limited(request, bounds.timeout_ms)).await }
+        };
+        let answer: GetResponse = self.read(partition, reading, "get", call).await?;
+        reading.note(answer.stale);
         Ok(answer.entries)
     }
 
@@ -97,10 +101,9 @@ impl Processors {
         partition: i32,
         table: &str,
         key: Vec<u8>,
-        tokens: &[Token],
-        deadline: Instant,
+        reading: &Reading,
     ) -> Result<Option<Entry>, Problem> {
-        let entries = self.get(partition, table, vec![key], tokens, deadline).await?;
+        let entries = self.get(partition, table, vec![key], reading).await?;
         Ok(entries.into_iter().next())
     }
 
@@ -110,9 +113,9 @@ impl Processors {
         partition: i32,
         table: &str,
         range: Range,
-        deadline: Instant,
+        reading: &Reading,
     ) -> Result<ScanResponse, Problem> {
-        self.until(partition, deadline, "scan", |mut processor, timeout_ms| {
+        let call = |mut processor: Processor, bounds: Bounds| {
             let range = range.clone();
             let request = ScanRequest {
                 partition,
@@ -121,13 +124,39 @@ impl Processors {
                 after: range.after,
                 reverse: range.reverse,
                 limit: range.limit,
-                tokens: Vec::new(),
-                timeout_ms,
-                stale_ms_max: 0,
+                tokens: reading.at_least.clone(),
+                timeout_ms: bounds.wait_ms(),
+                stale_ms_max: bounds.stale_ms_max,
             };
-            async move { processor.calls.scan(limited(request, timeout_ms)).await }
-        })
-        .await
+            async move { processor.calls.scan(limited(request, bounds.timeout_ms)).await }
+        };
+        let page: ScanResponse = self.read(partition, reading, "scan", call).await?;
+        reading.note(page.stale);
+        Ok(page)
+    }
+
+    /// From the owner; where the caller takes old rows, from whoever has them when the owner does not answer in time.
+    async fn read<T, C, F>(
+        &self,
+        partition: i32,
+        reading: &Reading,
+        call_name: &'static str,
+        call: C,
+    ) -> Result<T, Problem>
+    where
+        C: Fn(Processor, Bounds) -> F,
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let deadline = reading.deadline;
+        let from_owner = |processor, timeout_ms| call(processor, Bounds { timeout_ms, stale_ms_max: 0 });
+        let fresh = self.until(partition, deadline, call_name, from_owner);
+        match reading.staleness_max_ms {
+            None => fresh.await,
+            Some(stale_ms_max) => {
+                let old = self.old(partition, deadline, stale_ms_max, &call);
+                self.fresh_or_old(partition, deadline, fresh, old).await
+            }
+        }
     }
 
     /// Waits until the row is final for this context. `None` when the deadline came first.
@@ -160,7 +189,7 @@ impl Processors {
                 Ok(AwaitResponse { value: None, .. }) => {
                     tokio::time::sleep_until(deadline.min(Instant::now() + FIRST_PAUSE)).await;
                 }
-                Err(Problem::Unavailable(_) | Problem::QueryTimedOut(_) | Problem::Stale(_)) => return Ok(None),
+                Err(Problem::Unavailable(_) | Problem::QueryTimedOut(_)) => return Ok(None),
                 Err(problem) => return Err(problem),
             }
         }
@@ -190,8 +219,7 @@ impl Processors {
         let mut search = self.search(partition);
         let mut reason = String::from("nobody is known to own it");
         loop {
-            let left_ms = u32::try_from(deadline.saturating_duration_since(Instant::now()).as_millis());
-            let left_ms = left_ms.unwrap_or(u32::MAX);
+            let left_ms = left_ms(deadline);
             if left_ms == 0 {
                 return Err(Problem::Unavailable(format!("partition {partition} is not served: {reason}")));
             }
@@ -254,10 +282,12 @@ fn is_transient(status: &Status) -> bool {
 }
 
 fn problem_of(call_name: &str, partition: i32, status: &Status) -> Problem {
+    if let Some(Stale { partition, have, want }) = Stale::of(status) {
+        return Problem::Stale { partition, have, want };
+    }
     let said = format!("{call_name} on partition {partition}: {}", status.message());
     match status.code() {
-        Code::DeadlineExceeded => Problem::Stale(said),
-        Code::Cancelled => Problem::QueryTimedOut(said),
+        Code::DeadlineExceeded | Code::Cancelled => Problem::QueryTimedOut(said),
         _ => Problem::Internal(said),
     }
 }

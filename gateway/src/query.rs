@@ -1,12 +1,13 @@
 //! Answers to queries: rows of one partition, or of all of them merged.
 //!
-//! Every read is bounded: pages, a limit of rows looked at, a deadline.
+//! Every read is bounded: pages, a limit of rows looked at, a deadline. How old rows may be is for the caller to say.
 
 pub mod accounts;
 pub mod history;
+pub mod read_token;
 
 use crate::problem::Problem;
-use crate::processors::Processors;
+use crate::processors::{Processors, Reading};
 use crate::rows::{self, Outcome, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -19,7 +20,7 @@ pub async fn transaction_by_id(
 ) -> Result<Option<Transaction>, Problem> {
     let Some(partition) = rows::partition_of_transaction(id, processors.partitions()) else { return Ok(None) };
     let key = rows::transaction_key(id);
-    let entry = processors.get_one(partition, rows::TRANSACTION, key, &[], deadline).await?;
+    let entry = processors.get_one(partition, rows::TRANSACTION, key, &Reading::fresh(deadline)).await?;
     entry.map(|entry| rows::decode(rows::TRANSACTION, &entry)).transpose()
 }
 
@@ -31,6 +32,7 @@ pub async fn outcome(
     deadline: Instant,
 ) -> Result<Option<Outcome>, Problem> {
     let partition = processors.partition_of(key);
-    let entry = processors.get_one(partition, rows::OUTCOME, id.as_bytes().to_vec(), &[], deadline).await?;
+    let key = id.as_bytes().to_vec();
+    let entry = processors.get_one(partition, rows::OUTCOME, key, &Reading::fresh(deadline)).await?;
     entry.map(|entry| rows::decode(rows::OUTCOME, &entry)).transpose()
 }

@@ -50,6 +50,14 @@ pub fn partition_of_transaction(id: i64, partitions: i32) -> Option<i32> {
     i32::try_from(id % i64::from(partitions)).ok()
 }
 
+/// Whether no transaction of the partition lies between these two (0: before the first one). A partition numbers its
+/// transactions without a gap, so whoever misses one sees it.
+#[must_use]
+pub fn follows(earlier: i64, later: i64, partitions: i32) -> bool {
+    let number = |id: i64| id / i64::from(partitions.max(1));
+    number(earlier).checked_add(1) == Some(number(later))
+}
+
 /// Reads a row; what cannot be read is a defect between our own parts and is said as such.
 pub fn decode<T: Message + Default>(table: &str, entry: &Entry) -> Result<T, Problem> {
     T::decode(entry.value.as_slice())
@@ -66,6 +74,16 @@ mod tests {
         for (id, partition) in cases {
             assert_eq!(partition_of_transaction(id, 12), partition, "{id}");
         }
+    }
+
+    #[test]
+    fn a_missing_transaction_shows() {
+        for (earlier, later, follows_it) in
+            [(0, 13, true), (0, 12, true), (13, 25, true), (13, 37, false), (25, 25, false)]
+        {
+            assert_eq!(follows(earlier, later, 12), follows_it, "{earlier} {later}");
+        }
+        assert!(!follows(i64::MAX, 0, 1));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! records only: whole transactions, never half of one. Event topics are followed beside it. It claims nothing, answers
 //! nothing as fresh, and says how many records it lacks; told to own the shard, it has a tail to read and no more.
 
+mod mark;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use crate::restore;
 use crate::shard::{Interrupt, Shard, ShardParts};
 use crate::task::{POSITION_KEY, Task};
 use crate::topology::Application;
+use mark::Mark;
 
 /// Records and bytes of one poll.
 const POLL_RECORDS: usize = 5_000;
@@ -42,14 +45,16 @@ impl<L: Log, A: Application> Shard<L, A> {
         self.set_life(|task| Life::Standby(Arc::clone(&task.store)));
         tracing::info!(shard = self.parts.id, "follows");
         let (mut measured_at, mut polled) = (Duration::ZERO, RecordBatch::default());
+        let mut marks = Marks::of(self.tasks.len());
         loop {
             self.parts.still(Role::Standby)?;
             self.follow_tail(&mut polled, &mut events)?;
             let now = self.parts.clock.monotonic();
             if measured_at.is_zero() || now.saturating_sub(measured_at) >= LAG_INTERVAL {
                 measured_at = now;
-                self.tell_lag();
+                self.tell_lag(&mut marks);
             }
+            self.tell_age(&mut marks, &events);
         }
     }
 
@@ -86,26 +91,58 @@ impl<L: Log, A: Application> Shard<L, A> {
         Ok(())
     }
 
+    /// How old the rows may be, where a mark has been passed.
+    fn tell_age(&mut self, marks: &mut Marks, events: &[Part]) {
+        let Some(consumer) = &mut self.consumer else { return };
+        for (task, marks) in self.tasks.iter().zip(&mut marks.0) {
+            let passed = |log: TopicPartition| {
+                let start = events.iter().map(Part::start).find(|(at, _)| *at == log);
+                let applied = start.map_or(task.committed.changelog_offset, |(_, next)| next);
+                consumer.position(log).ok().flatten().unwrap_or(0).max(applied)
+            };
+            if marks.pending.as_ref().is_some_and(|mark| mark.tell(task, passed)) {
+                marks.passed = marks.pending.take();
+            }
+        }
+    }
+
     /// Changelog records that the stores lack, markers counted in.
-    fn tell_lag(&mut self) {
+    fn tell_lag(&mut self, marks: &mut Marks) {
         let changelog = self.parts.application.definition().changelog;
         let Some(consumer) = &mut self.consumer else { return };
         let now = self.parts.clock.monotonic();
         let mut lag = 0;
-        for task in &self.tasks {
+        for (task, marks) in self.tasks.iter().zip(&mut marks.0) {
             let at = TopicPartition { topic: changelog, partition: task.partition };
             let Ok(log) = self.parts.log.watermarks(at) else {
                 self.parts.roles.report(self.parts.id, Some((ShardRole::Standby, -1)));
                 return;
             };
             let position = consumer.position(at).ok().flatten().unwrap_or(0);
-            let lacks = (log.high - position.max(task.committed.changelog_offset)).max(0);
-            if lacks == 0 && task.overlay.bytes() == 0 {
-                task.view.synced(now);
+            lag += (log.high - position.max(task.committed.changelog_offset)).max(0);
+            if marks.pending.is_none() {
+                let definition = self.parts.application.definition();
+                let before = marks.passed.take();
+                // Without an answer the rows grow older until the next look.
+                marks.pending = Mark::set(&*self.parts.log, definition, task, (now, log.high), before).ok();
             }
-            lag += lacks;
         }
         self.parts.roles.report(self.parts.id, Some((ShardRole::Standby, lag)));
+    }
+}
+
+/// By task: the mark that is to be passed, and the last one that was.
+struct Marks(Vec<TaskMarks>);
+
+#[derive(Default)]
+struct TaskMarks {
+    pending: Option<Mark>,
+    passed: Option<Mark>,
+}
+
+impl Marks {
+    fn of(tasks: usize) -> Marks {
+        Marks((0..tasks).map(|_| TaskMarks::default()).collect())
     }
 }
 

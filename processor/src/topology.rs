@@ -209,6 +209,13 @@ pub trait Application: Send + Sync + 'static {
         lookup: &dyn Fn(TableId, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
     ) -> Result<Vec<u8>, ProcessError>;
 
+    /// How much each key of this table is greater than the one before, when its keys are the identifiers that the task
+    /// gives out ([`crate::context::TaskContext::set_last_transaction`]) as 8 bytes, big-endian, and each has a row.
+    /// Watches then tell a reader whose cursor is too old. `None`: keys are something else.
+    fn identifier_step(&self, _table: TableId) -> Option<i64> {
+        None
+    }
+
     /// The final answer that a row holds for a caller with this context, or `None` while it is not final.
     fn answer(&self, table: TableId, row: &[u8], context: &[u8]) -> Result<Option<Answer>, ProcessError>;
 }

@@ -8,28 +8,70 @@ pub mod query {
 
     /// Name of the metadata that carries a [`NotOwner`].
     const NOT_OWNER: &str = "kontor-not-owner-bin";
+    /// Name of the metadata that carries a [`Stale`].
+    const STALE: &str = "kontor-stale-bin";
+    /// Name of the metadata that carries a [`BrokenWatch`].
+    const BROKEN_WATCH: &str = "kontor-broken-watch-bin";
 
     impl NotOwner {
         /// The status of an instance that does not own the partition.
         #[must_use]
         pub fn into_status(self, message: impl Into<String>) -> tonic::Status {
-            let bytes = prost::Message::encode_to_vec(&self);
-            let mut status = tonic::Status::failed_precondition(message);
-            status.metadata_mut().insert_bin(NOT_OWNER, tonic::metadata::MetadataValue::from_bytes(&bytes));
-            status
+            carrying(tonic::Status::failed_precondition(message), NOT_OWNER, &self)
         }
 
         /// What a status says about the owner; `None` when it is about something else.
         #[must_use]
         pub fn of(status: &tonic::Status) -> Option<NotOwner> {
-            let bytes = status.metadata().get_bin(NOT_OWNER)?.to_bytes().ok()?;
-            prost::Message::decode(bytes).ok()
+            carried(status, NOT_OWNER)
         }
+    }
+
+    impl Stale {
+        /// The status of a partition that has not reached the commit that was asked for.
+        #[must_use]
+        pub fn into_status(self) -> tonic::Status {
+            let Stale { partition, have, want } = self;
+            let message = format!("STALE partition {partition}: have commit {have}, want {want}");
+            carrying(tonic::Status::deadline_exceeded(message), STALE, &self)
+        }
+
+        /// What a status says about a commit that was not reached; `None` when it is about something else.
+        #[must_use]
+        pub fn of(status: &tonic::Status) -> Option<Stale> {
+            carried(status, STALE)
+        }
+    }
+
+    impl BrokenWatch {
+        /// The status of a watch that cannot go on where it is.
+        #[must_use]
+        pub fn into_status(self, message: impl Into<String>) -> tonic::Status {
+            carrying(tonic::Status::out_of_range(message), BROKEN_WATCH, &self)
+        }
+
+        /// Why a watch ended so; `None` when it ended for something else.
+        #[must_use]
+        pub fn of(status: &tonic::Status) -> Option<BrokenWatch> {
+            carried(status, BROKEN_WATCH)
+        }
+    }
+
+    fn carrying(mut status: tonic::Status, name: &'static str, data: &impl prost::Message) -> tonic::Status {
+        let bytes = prost::Message::encode_to_vec(data);
+        status.metadata_mut().insert_bin(name, tonic::metadata::MetadataValue::from_bytes(&bytes));
+        status
+    }
+
+    fn carried<T: prost::Message + Default>(status: &tonic::Status, name: &'static str) -> Option<T> {
+        let bytes = status.metadata().get_bin(name)?.to_bytes().ok()?;
+        T::decode(bytes).ok()
     }
 
     #[cfg(test)]
     mod tests {
-        use super::NotOwner;
+        use super::broken_watch::Reason;
+        use super::{BrokenWatch, NotOwner, Stale};
 
         #[test]
         fn a_hint_travels_with_its_status() {
@@ -38,6 +80,25 @@ pub mod query {
             assert_eq!((status.code(), status.message()), (tonic::Code::FailedPrecondition, "not here"));
             assert_eq!(NotOwner::of(&status), Some(hint));
             assert_eq!(NotOwner::of(&tonic::Status::failed_precondition("other")), None);
+        }
+
+        #[test]
+        fn a_commit_that_was_not_reached_travels_with_its_status() {
+            let stale = Stale { partition: 3, have: 5, want: u64::MAX };
+            let status = stale.into_status();
+            assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+            assert_eq!((Stale::of(&status), NotOwner::of(&status)), (Some(stale), None));
+        }
+
+        #[test]
+        fn why_a_watch_ended_travels_with_its_status() {
+            for reason in [Reason::FellBehind, Reason::TooOld, Reason::BeyondEnd] {
+                let broken = BrokenWatch { reason: reason.into(), end: vec![1, 2] };
+                let status = broken.clone().into_status("because");
+                assert_eq!((status.code(), status.message()), (tonic::Code::OutOfRange, "because"));
+                assert_eq!(BrokenWatch::of(&status).map(|read| read.reason()), Some(reason));
+                assert_eq!(BrokenWatch::of(&status), Some(broken));
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 use crate::command::passwords::{LEAST_CHARS, MOST_PASSWORD_BYTES, Passwords};
 use crate::command::{Answer, Command, Commands, ask};
 use crate::problem::Problem;
-use crate::processors::Processors;
+use crate::processors::{Processors, Reading};
 use crate::rows::outcome::State;
 use crate::rows::{self, User};
 use schemas::query::Token;
@@ -59,7 +59,7 @@ impl Door<'_> {
         if let Some(reason) = refuse(username, password) {
             return Ok(refused(Ending::Refused, reason));
         }
-        match self.user(username, &[], deadline).await? {
+        match self.user(username, Vec::new(), deadline).await? {
             Some(user) => self.log_in(&user, password, deadline).await,
             None => self.create(username, password, deadline).await,
         }
@@ -84,7 +84,7 @@ impl Door<'_> {
             return Ok(refused(Ending::Refused, outcome.reason));
         }
         // The tokens make this read see the winner's user, whichever replica answers.
-        match self.user(username, &tokens, deadline).await? {
+        match self.user(username, tokens, deadline).await? {
             Some(user) => self.log_in(&user, password, deadline).await,
             None => Err(Problem::TimedOut { id }),
         }
@@ -101,10 +101,11 @@ impl Door<'_> {
         }
     }
 
-    async fn user(&self, username: &str, tokens: &[Token], deadline: Instant) -> Result<Option<User>, Problem> {
+    async fn user(&self, username: &str, tokens: Vec<Token>, deadline: Instant) -> Result<Option<User>, Problem> {
         let partition = self.processors.partition_of(username);
         let key = username.as_bytes().to_vec();
-        let entry = self.processors.get_one(partition, rows::USER, key, tokens, deadline).await?;
+        let reading = Reading::fresh(deadline).at_least(tokens);
+        let entry = self.processors.get_one(partition, rows::USER, key, &reading).await?;
         entry.map(|entry| rows::decode(rows::USER, &entry)).transpose()
     }
 }

@@ -7,6 +7,7 @@ use crate::command::{Answer, Command, Commands, ask};
 use crate::problem::Problem;
 use crate::processors::Processors;
 use crate::rows::outcome::State;
+use schemas::query::Token;
 use schemas::records::ConfirmMoneyTransfer;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -42,6 +43,8 @@ pub struct Settled {
     pub success: bool,
     /// Why not.
     pub reason: Option<String>,
+    /// The commits that made it so.
+    pub tokens: Vec<Token>,
 }
 
 /// Sends the order and waits for what becomes of it.
@@ -66,9 +69,9 @@ pub async fn transfer(
         to: order.to.clone(),
         description: order.description.clone(),
     };
-    let Answer { outcome, .. } = ask(commands, processors, &key, Command::Transfer(command), deadline).await?;
+    let Answer { outcome, tokens } = ask(commands, processors, &key, Command::Transfer(command), deadline).await?;
     let success = outcome.state() == State::Confirmed;
-    Ok(Settled { success, reason: (!success).then_some(outcome.reason) })
+    Ok(Settled { success, reason: (!success).then_some(outcome.reason), tokens })
 }
 
 /// A malformed id is answered at once; a client that got no answer would wait for ever.

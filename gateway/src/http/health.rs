@@ -16,6 +16,8 @@ const RUNNING: &str = "running";
 #[derive(Serialize)]
 struct Readiness {
     ready: bool,
+    /// Whether everything has been read that says who owns what.
+    routes: bool,
     /// Whether commands can be handed to Kafka.
     commands: bool,
     /// How many partitions are served.
@@ -38,8 +40,9 @@ fn readyz(web: &Web) -> impl Reply + use<> {
     let partitions = web.routing.states();
     let served = partitions.iter().filter(|partition| partition.state == RUNNING).count();
     let commands = web.commands.is_up();
-    let ready = commands && served == partitions.len() && !web.stop.is_cancelled();
+    let routes = web.routing.is_read();
+    let ready = routes && commands && served == partitions.len() && !web.stop.is_cancelled();
     let active_subscriptions = web.api.active_subscriptions();
-    let body = warp::reply::json(&Readiness { ready, commands, served, active_subscriptions, partitions });
+    let body = warp::reply::json(&Readiness { ready, routes, commands, served, active_subscriptions, partitions });
     warp::reply::with_status(body, if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
 }

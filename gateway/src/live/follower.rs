@@ -3,13 +3,14 @@
 //! It joins the feeds before it reads the table, so what is committed meanwhile is in the channel, the table or both;
 //! ids only rise within a partition, so "greater than the last one" removes the doubles. A follower that falls behind
 //! while it is still reading the table simply reads on; one that falls behind afterwards is too slow and is told so,
-//! with the cursor to resume at.
+//! with the cursor to resume at. Ids of a partition have no gaps, so a follower that would miss any is told that: its
+//! cursor is too old, or names what this bank never had.
 
 use super::cursor::Cursor;
 use super::filter::Filter;
-use super::{Live, PAGE};
+use super::{Live, News, PAGE, newest};
 use crate::problem::Problem;
-use crate::processors::Range;
+use crate::processors::{Range, Reading};
 use crate::rows::{self, Transaction};
 use futures_util::{Stream, StreamExt, stream};
 use std::collections::VecDeque;
@@ -19,6 +20,11 @@ use tokio::time::Instant;
 use tokio_stream::StreamMap;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+/// Transactions were deleted from the topic of events, and no table holds them.
+const NOT_KEPT: &str = "transactions that follow the cursor are not kept any more: begin without it";
+/// Of another cluster, or from before a reset.
+const NEVER_WRITTEN: &str = "the cursor is beyond the last transaction: it is of another bank, begin without it";
 
 /// Deadline of one read of the table.
 const READ: Duration = Duration::from_secs(5);
@@ -47,8 +53,10 @@ struct Follower {
     live: Arc<Live>,
     filter: Filter,
     tails: Vec<Tail>,
-    channels: StreamMap<i32, BroadcastStream<Arc<Transaction>>>,
+    channels: StreamMap<i32, BroadcastStream<News>>,
     ready: VecDeque<Followed>,
+    /// Met behind what is ready.
+    problem: Option<Problem>,
     ended: bool,
 }
 
@@ -93,7 +101,7 @@ impl Follower {
                 live: false,
             });
         }
-        Ok(Self { live, filter, tails, channels, ready: VecDeque::new(), ended: false })
+        Ok(Self { live, filter, tails, channels, ready: VecDeque::new(), problem: None, ended: false })
     }
 
     async fn next(&mut self) -> Result<Followed, Problem> {
@@ -101,24 +109,40 @@ impl Follower {
             if let Some(followed) = self.ready.pop_front() {
                 return Ok(followed);
             }
-            match self.tails.iter().position(|tail| tail.behind) {
-                Some(index) => self.read_page(index).await?,
-                None => self.receive().await?,
+            if let Some(problem) = self.problem.take() {
+                return Err(problem);
             }
+            let looked = match self.tails.iter().position(|tail| tail.behind) {
+                Some(index) => self.read_page(index).await,
+                None => self.receive().await,
+            };
+            // What was found before it is shown before it.
+            self.problem = looked.err();
         }
     }
 
     async fn read_page(&mut self, index: usize) -> Result<(), Problem> {
         let Some(tail) = self.tails.get(index) else { return Ok(()) };
-        let partition = tail.partition;
-        let range = Range { after: rows::transaction_key(tail.last), limit: PAGE, ..Range::default() };
-        let deadline = Instant::now() + READ;
-        let page = self.live.processors().scan(partition, rows::TRANSACTION, range, deadline).await?;
+        let (partition, after) = (tail.partition, tail.last);
+        // Before the table is read, which then holds at least this.
+        let known = self.live.last(partition);
+        let range = Range { after: rows::transaction_key(after), limit: PAGE, ..Range::default() };
+        let reading = Reading::fresh(Instant::now() + READ);
+        let page = self.live.processors().scan(partition, rows::TRANSACTION, range, &reading).await?;
         for entry in &page.entries {
-            self.look_at(index, Arc::new(rows::decode(rows::TRANSACTION, entry)?));
+            self.look_at(index, Arc::new(rows::decode(rows::TRANSACTION, entry)?))?;
         }
-        if let (false, Some(tail)) = (page.more, self.tails.get_mut(index)) {
-            tail.behind = false;
+        if page.more {
+            return Ok(());
+        }
+        let tail = &mut self.tails[index];
+        tail.behind = false;
+        if tail.last < known {
+            return Err(Problem::CursorTooOld(NOT_KEPT));
+        }
+        // Beyond everything that this gateway has seen: the client may have seen it in another one.
+        if page.entries.is_empty() && after > known && after > newest(self.live.processors(), partition).await? {
+            return Err(Problem::CursorTooOld(NEVER_WRITTEN));
         }
         Ok(())
     }
@@ -129,9 +153,13 @@ impl Follower {
         };
         let Some(index) = self.tails.iter().position(|tail| tail.partition == partition) else { return Ok(()) };
         match received {
-            Ok(transaction) => {
+            Ok(News::Transaction(transaction)) => {
                 self.tails[index].live = true;
-                self.look_at(index, transaction);
+                self.look_at(index, transaction)
+            }
+            Ok(News::Gap) => {
+                // The table tells whether there is one for this follower.
+                self.tails[index].behind = true;
                 Ok(())
             }
             Err(BroadcastStreamRecvError::Lagged(_)) if !self.tails[index].live => {
@@ -146,16 +174,20 @@ impl Follower {
     }
 
     /// Moves the position, and keeps the transaction when it is wanted.
-    fn look_at(&mut self, index: usize, transaction: Arc<Transaction>) {
+    fn look_at(&mut self, index: usize, transaction: Arc<Transaction>) -> Result<(), Problem> {
         let tail = &mut self.tails[index];
         if transaction.transaction_id <= tail.last {
-            return;
+            return Ok(());
+        }
+        if !rows::follows(tail.last, transaction.transaction_id, self.live.partitions()) {
+            return Err(Problem::CursorTooOld(NOT_KEPT));
         }
         tail.last = transaction.transaction_id;
         if self.filter.accepts(&transaction) {
             let cursor = self.cursor(index, transaction.sequence);
             self.ready.push_back(Followed { transaction, cursor });
         }
+        Ok(())
     }
 
     fn cursor(&self, index: usize, sequence: i64) -> Cursor {

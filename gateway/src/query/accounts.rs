@@ -3,7 +3,7 @@
 //! Each partition holds its accounts in order; a page of the whole is the merge of a page of each.
 
 use crate::problem::Problem;
-use crate::processors::{Processors, Range};
+use crate::processors::{Processors, Range, Reading};
 use crate::rows::{self, Account, Transaction};
 use futures_util::future::try_join_all;
 use schemas::query::Entry;
@@ -15,11 +15,14 @@ pub const MOST_LAST: usize = 10_000;
 /// Rows per call.
 const CHUNK: u32 = 1000;
 
-/// The account, if there is one.
-pub async fn one(processors: &Processors, iban: &str, deadline: Instant) -> Result<Option<Account>, Problem> {
+/// The account, if there is one. That there is none is only said fresh: what old rows lack may exist by now.
+pub async fn one(processors: &Processors, iban: &str, reading: &Reading) -> Result<Option<Account>, Problem> {
     let partition = processors.partition_of(iban);
     let key = iban.as_bytes().to_vec();
-    let entry = processors.get_one(partition, rows::ACCOUNT, key, &[], deadline).await?;
+    let entry = processors.get_one(partition, rows::ACCOUNT, key, reading).await?;
+    if entry.is_none() && reading.is_stale() {
+        return Err(Problem::Unavailable(format!("there is no fresh answer, and no account {iban} among old rows")));
+    }
     entry.map(|entry| rows::decode(rows::ACCOUNT, &entry)).transpose()
 }
 
@@ -28,13 +31,13 @@ pub async fn page(
     processors: &Processors,
     after: &str,
     limit: usize,
-    deadline: Instant,
+    reading: &Reading,
 ) -> Result<(Vec<Account>, bool), Problem> {
     // One more than wanted tells whether more follow.
     let wanted = u32::try_from(limit + 1).unwrap_or(CHUNK).min(CHUNK);
     let pages = try_join_all((0..processors.partitions()).map(|partition| async move {
         let range = Range { after: after.as_bytes().to_vec(), limit: wanted, ..Range::default() };
-        let page = processors.scan(partition, rows::ACCOUNT, range, deadline).await?;
+        let page = processors.scan(partition, rows::ACCOUNT, range, reading).await?;
         decoded::<Account>(rows::ACCOUNT, &page.entries)
     }))
     .await?;
@@ -47,7 +50,8 @@ pub async fn page(
 
 /// The last transaction of each account that has one, ordered by iban; at most [`MOST_LAST`], the first by iban.
 pub async fn last_transactions(processors: &Processors, deadline: Instant) -> Result<Vec<Transaction>, Problem> {
-    let all = (0..processors.partitions()).map(|partition| last_of_partition(processors, partition, deadline));
+    let reading = &Reading::fresh(deadline);
+    let all = (0..processors.partitions()).map(|partition| last_of_partition(processors, partition, reading));
     let mut transactions: Vec<Transaction> = try_join_all(all).await?.into_iter().flatten().collect();
     transactions.sort_unstable_by(|a, b| a.iban.cmp(&b.iban));
     transactions.truncate(MOST_LAST);
@@ -57,15 +61,15 @@ pub async fn last_transactions(processors: &Processors, deadline: Instant) -> Re
 async fn last_of_partition(
     processors: &Processors,
     partition: i32,
-    deadline: Instant,
+    reading: &Reading,
 ) -> Result<Vec<Transaction>, Problem> {
     let mut transactions = Vec::new();
     let mut after = Vec::new();
     loop {
         let range = Range { after, limit: CHUNK, ..Range::default() };
-        let page = processors.scan(partition, rows::ACCOUNT, range, deadline).await?;
+        let page = processors.scan(partition, rows::ACCOUNT, range, reading).await?;
         let accounts = decoded::<Account>(rows::ACCOUNT, &page.entries)?;
-        transactions.extend(last_of(processors, partition, &accounts, deadline).await?);
+        transactions.extend(last_of(processors, partition, &accounts, reading).await?);
         match page.entries.last() {
             Some(last) if page.more && transactions.len() < MOST_LAST => after = last.key.clone(),
             _ => return Ok(transactions),
@@ -77,23 +81,23 @@ async fn last_of(
     processors: &Processors,
     partition: i32,
     accounts: &[Account],
-    deadline: Instant,
+    reading: &Reading,
 ) -> Result<Vec<Transaction>, Problem> {
     let changed: Vec<&Account> = accounts.iter().filter(|account| account.sequence > 0).collect();
     if changed.is_empty() {
         return Ok(Vec::new());
     }
     let keys = changed.iter().map(|account| rows::history_key(&account.iban, account.sequence)).collect();
-    let entries = processors.get(partition, rows::HISTORY, keys, &[], deadline).await?;
+    let entries = processors.get(partition, rows::HISTORY, keys, reading).await?;
     let mut found = decoded::<Transaction>(rows::HISTORY, &entries)?;
     if found.len() == changed.len() {
         return Ok(found);
     }
-    // The history restores behind the accounts: of those, the newest that is there.
+    // Its event was deleted from its topic, or came with a commit between the two reads: the newest that is there.
     let there: HashSet<String> = found.iter().map(|transaction| transaction.iban.clone()).collect();
     for account in changed.iter().filter(|account| !there.contains(&account.iban)) {
         let newest = Range { prefix: rows::history_prefix(&account.iban), reverse: true, limit: 1, ..Range::default() };
-        let page = processors.scan(partition, rows::HISTORY, newest, deadline).await?;
+        let page = processors.scan(partition, rows::HISTORY, newest, reading).await?;
         found.extend(decoded::<Transaction>(rows::HISTORY, &page.entries)?);
     }
     Ok(found)

@@ -2,9 +2,8 @@
 
 use crate::live::filter::Filter;
 use crate::problem::Problem;
-use crate::processors::{Processors, Range};
+use crate::processors::{Processors, Range, Reading};
 use crate::rows::{self, Transaction};
-use tokio::time::Instant;
 
 /// Rows that one page may look at: a filter that accepts nothing must not read a whole history. The page then ends
 /// early and says where to go on.
@@ -30,7 +29,7 @@ pub async fn page(
     filter: &Filter,
     limit: usize,
     before: Option<i64>,
-    deadline: Instant,
+    reading: &Reading,
 ) -> Result<Page, Problem> {
     let partition = processors.partition_of(iban);
     let mut page = Page { more: true, ..Page::default() };
@@ -39,7 +38,7 @@ pub async fn page(
     while page.more && page.transactions.len() < limit && looked_at < MOST_ROWS {
         let wanted = u32::try_from(limit - page.transactions.len()).unwrap_or(CHUNK).clamp(1, CHUNK);
         let range = Range { prefix: rows::history_prefix(iban), after, reverse: true, limit: wanted };
-        let scanned = processors.scan(partition, rows::HISTORY, range, deadline).await?;
+        let scanned = processors.scan(partition, rows::HISTORY, range, reading).await?;
         after = scanned.entries.last().map(|entry| entry.key.clone()).unwrap_or_default();
         page.more = scanned.more && !scanned.entries.is_empty();
         looked_at += wanted;

@@ -76,6 +76,17 @@ impl Routing for Configured {
         self.find(partition).map(|processor| Owner { processor: processor.clone(), epoch: 0 })
     }
 
+    fn holders(&self, partition: i32) -> Vec<Processor> {
+        let owner = self.find(partition);
+        let is_owner = |one: &&Processor| owner.is_some_and(|owner| owner.endpoint == one.endpoint);
+        let follows = |one: &&Processor| self.statuses.holds(&one.endpoint, partition) && !is_owner(one);
+        owner.into_iter().chain(self.processors.iter().filter(follows)).cloned().collect()
+    }
+
+    fn is_read(&self) -> bool {
+        true
+    }
+
     fn epoch(&self) -> i64 {
         0
     }

@@ -1,7 +1,7 @@
 //! Routing by what the control topic says.
 //!
 //! [`Routes`] is what a directory means for calls, without any connection. [`Control`] connects to the addresses in it
-//! when they are called, and lets go of those that no member has any more. Who owns a partition is for the assignment
+//! when they are called, and lets go of those that have no part any more. Who owns a partition is for the assignment
 //! to say; how the partition is, for its owner, who is asked for it.
 
 use super::statuses::Statuses;
@@ -9,7 +9,9 @@ use super::{Changes, Owner, PartitionState, Processor, Routing};
 use futures_util::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use schemas::control::Directory;
+use schemas::records::Member;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +21,10 @@ struct Routes {
     epoch: i64,
     /// By partition; `None` while nobody owns it or its owner has not said where it is.
     owners: Vec<Option<Place>>,
-    /// Addresses of all members.
+    /// By partition: addresses of those that follow it.
+    standbys: Vec<Vec<String>>,
+    /// Addresses of the members that have a part in any shard. Who has none is not called; who died without a word
+    /// loses its parts, and stays a member for ever.
     endpoints: BTreeSet<String>,
 }
 
@@ -35,16 +40,25 @@ impl Routes {
             let member = directory.active(partition).filter(|member| !member.endpoint.is_empty())?;
             Some(Place { instance: member.instance.clone(), endpoint: member.endpoint.clone() })
         };
-        let endpoints = directory.members.values().map(|member| &member.endpoint);
+        let address = |member: &Member| Some(member.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+        let standbys = |partition| directory.standbys(partition).into_iter().filter_map(address).collect();
+        let shards = directory.assignment.iter().flat_map(|assignment| &assignment.shards);
+        let parts = shards.flat_map(|shard| [&shard.active, &shard.warming].into_iter().chain(&shard.standbys));
         Self {
             epoch: directory.epoch(),
             owners: (0..partitions).map(place).collect(),
-            endpoints: endpoints.filter(|endpoint| !endpoint.is_empty()).cloned().collect(),
+            standbys: (0..partitions).map(standbys).collect(),
+            endpoints: parts.filter_map(|name| directory.members.get(name)).filter_map(address).collect(),
         }
     }
 
     fn owner(&self, partition: i32) -> Option<&Place> {
         self.owners.get(usize::try_from(partition).ok()?)?.as_ref()
+    }
+
+    fn standbys(&self, partition: i32) -> &[String] {
+        let index = usize::try_from(partition).ok();
+        index.and_then(|index| self.standbys.get(index)).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -54,6 +68,7 @@ pub struct Control {
     routes: RwLock<Routes>,
     connections: Mutex<HashMap<String, Processor>>,
     statuses: Statuses,
+    is_read: AtomicBool,
     changed: watch::Sender<()>,
 }
 
@@ -66,12 +81,14 @@ impl Control {
             routes: RwLock::default(),
             connections: Mutex::default(),
             statuses: Statuses::new(partitions),
+            is_read: AtomicBool::new(false),
             changed: watch::Sender::new(()),
         }
     }
 
-    /// Goes by this directory from now on. A sign of life alone changes nothing.
+    /// Goes by this directory from now on: what the topic says at its end. A sign of life alone changes nothing.
     pub fn publish(&self, directory: &Directory) {
+        self.is_read.store(true, Ordering::Relaxed);
         let routes = Routes::of(directory, self.partitions);
         if *self.routes.read() == routes {
             return;
@@ -136,6 +153,17 @@ impl Routing for Control {
         Some(Owner { processor, epoch: routes.epoch })
     }
 
+    fn holders(&self, partition: i32) -> Vec<Processor> {
+        let routes = self.routes.read();
+        let owner = routes.owner(partition).map(|owner| &owner.endpoint);
+        let all = owner.into_iter().chain(routes.standbys(partition));
+        all.filter_map(|endpoint| self.connection(endpoint)).collect()
+    }
+
+    fn is_read(&self) -> bool {
+        self.is_read.load(Ordering::Relaxed)
+    }
+
     fn epoch(&self) -> i64 {
         self.routes.read().epoch
     }
@@ -192,7 +220,28 @@ mod tests {
         assert_eq!(places(&routes), [a, b, None, None, a, b, None, None]);
         assert_eq!(routes.owner(5).unwrap().instance, "b");
         assert!(routes.owner(2).is_none() && routes.owner(8).is_none() && routes.owner(-1).is_none());
-        assert_eq!(routes.endpoints.iter().collect::<Vec<_>>(), ["http://a", "http://b", "http://c"]);
+        assert_eq!(routes.endpoints.iter().collect::<Vec<_>>(), ["http://a", "http://b"], "c has no part");
+    }
+
+    #[tokio::test]
+    async fn who_holds_rows_is_the_owner_and_then_its_standbys() {
+        let control = Control::new(3);
+        assert!(!control.is_read());
+        let mut two_shards = directory(1, &["a", "gone"], &["a", "b", "c", "d", "e"]);
+        let shards = &mut two_shards.assignment.as_mut().unwrap().shards;
+        shards[0].standbys = vec!["b".to_owned(), "gone".to_owned(), "c".to_owned()];
+        shards[0].warming = "d".to_owned();
+        shards[1].standbys = vec!["c".to_owned()];
+        control.publish(&two_shards);
+        assert!(control.is_read());
+        let holders = |partition| {
+            let holders = control.holders(partition);
+            holders.iter().map(|one| one.endpoint.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(holders(0), ["http://a", "http://b", "http://c"]);
+        assert_eq!((holders(1), holders(2), holders(3)), (vec!["http://c".to_owned()], holders(0), vec![]));
+        let parts = control.routes.read().endpoints.clone();
+        assert_eq!(parts.into_iter().collect::<Vec<_>>(), ["http://a", "http://b", "http://c", "http://d"]);
     }
 
     #[test]

@@ -56,6 +56,10 @@ pub trait Routing: Send + Sync + 'static {
     fn partitions(&self) -> i32;
     /// The processor that owns the partition; `None` while nobody is known to.
     fn owner(&self, partition: i32) -> Option<Owner>;
+    /// Those that hold rows of the partition, old ones perhaps: the owner, then its standbys.
+    fn holders(&self, partition: i32) -> Vec<Processor>;
+    /// Whether everything has been read that says who owns what. Before that nobody is known.
+    fn is_read(&self) -> bool;
     /// Epoch of the assignment that is known; 0 for none.
     fn epoch(&self) -> i64;
     /// The processor at an address that another one has named; `None` for an address that is not to be called.

@@ -73,6 +73,12 @@ impl Statuses {
         self.look(endpoint, partition, |_, status| !elsewhere(status)).unwrap_or(false)
     }
 
+    /// Whether the processor at this address says that it has rows of the partition that can be read.
+    pub(super) fn holds(&self, endpoint: &str, partition: i32) -> bool {
+        let has_rows = |status: &PartitionStatus| matches!(&*status.state, "running" | "waiting" | "standby");
+        self.look(endpoint, partition, |_, status| has_rows(status)).unwrap_or(false)
+    }
+
     fn look<T>(&self, endpoint: &str, partition: i32, of: impl Fn(&str, &PartitionStatus) -> T) -> Option<T> {
         let said = self.said.read();
         let status = said.get(endpoint)?;

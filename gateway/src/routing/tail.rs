@@ -1,8 +1,9 @@
 //! The thread that reads the control topic: from its beginning, then whatever comes.
 //!
 //! No consumer group and no stored position: the topic is small, and what counts is its latest word. Everything that is
-//! there is folded before it is published, so that the past is not taken for news. While Kafka is away the last
-//! directory stays in force; where the log no longer holds what was to come next, it is read anew.
+//! there when it begins is folded before anything is published, so that the past is not taken for news and nobody is sent
+//! to an owner of long ago. While Kafka is away the last directory stays in force; where the log no longer holds what was
+//! to come next, it is read anew.
 
 use super::Control;
 use rdkafka::client::ClientContext;
@@ -13,12 +14,15 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use schemas::SchemaCache;
 use schemas::control::{ControlError, Directory, PARTITIONS};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How long the thread waits for a record before it looks whether it has to stop.
 const POLL: Duration = Duration::from_millis(200);
+/// The same, while there is still a past to read.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long the thread waits for the connection of a client.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Pause before something that failed is tried again.
@@ -69,13 +73,28 @@ impl Tail {
     /// Until told to stop, or until the log no longer holds what comes next.
     fn read(&self, consumer: &Client) {
         let mut directory = Directory::default();
-        let mut news = false;
+        let mut past = match Past::of(consumer, &self.settings.topic) {
+            Ok(past) => past,
+            Err(error) => {
+                tracing::debug!(%error, "nobody says where the control topic ends, trying again");
+                return;
+            }
+        };
+        // An empty topic is published too: then nobody owns anything.
+        let mut news = true;
         while !self.stop.is_cancelled() {
-            match consumer.poll(if news { Duration::ZERO } else { POLL }) {
+            let wait = match (past.left.is_empty(), news) {
+                (false, _) => LOOK,
+                (true, true) => Duration::ZERO,
+                (true, false) => POLL,
+            };
+            match consumer.poll(wait) {
                 Some(Ok(message)) => {
                     self.fold(&mut directory, &message);
+                    past.has_read(message.partition(), message.offset());
                     news = true;
                 }
+                Some(Err(KafkaError::PartitionEOF(partition))) => past.has_ended(partition),
                 Some(Err(error)) if is_lost(&error) => {
                     tracing::warn!(%error, "the control topic does not go on where it ended, reading it anew");
                     return;
@@ -84,9 +103,10 @@ impl Tail {
                     tracing::debug!(%error, "the control topic cannot be read right now");
                     std::thread::sleep(PAUSE);
                 }
-                None if news => {
-                    news = false;
-                    self.publish(&directory);
+                None if past.is_read(consumer) => {
+                    if std::mem::take(&mut news) {
+                        self.control.publish(&directory);
+                    }
                 }
                 None => {}
             }
@@ -107,12 +127,50 @@ impl Tail {
             }
         }
     }
+}
 
-    /// With only one of the two partitions nobody is an owner, and what is known from before stays true for longer.
-    fn publish(&self, directory: &Directory) {
-        if directory.assignment.is_some() && !directory.members.is_empty() {
-            self.control.publish(directory);
+/// What was in the topic when the reading began, as far as it was not read.
+struct Past {
+    topic: String,
+    /// By partition, where it ended.
+    left: BTreeMap<i32, i64>,
+}
+
+impl Past {
+    /// The ends are those that a reader of committed records gets to.
+    fn of(consumer: &Client, topic: &str) -> Result<Self, KafkaError> {
+        let mut left = BTreeMap::new();
+        for partition in 0..PARTITIONS {
+            let (low, high) = consumer.fetch_watermarks(topic, partition, CONNECT)?;
+            if high > low {
+                left.insert(partition, high);
+            }
         }
+        Ok(Self { topic: topic.to_owned(), left })
+    }
+
+    /// This record is folded.
+    fn has_read(&mut self, partition: i32, offset: i64) {
+        self.left.retain(|left, end| *left != partition || offset + 1 < *end);
+    }
+
+    /// The broker has nothing more right now. Where the last records were compacted away, only this tells.
+    fn has_ended(&mut self, partition: i32) {
+        self.left.remove(&partition);
+    }
+
+    /// Whether nothing is left. Behind the last record there may be the marker of its transaction: positions count it.
+    fn is_read(&mut self, consumer: &Client) -> bool {
+        if !self.left.is_empty()
+            && let Ok(positions) = consumer.position()
+        {
+            let position = |partition| match positions.find_partition(&self.topic, partition)?.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            self.left.retain(|partition, end| position(*partition).is_none_or(|position| position < *end));
+        }
+        self.left.is_empty()
     }
 }
 
@@ -156,6 +214,7 @@ fn client_config(settings: &TailSettings) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         // What a leader that is none any more has left open or aborted is no assignment.
         .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
         // A position that the log no longer holds is an error, never a silent jump.
         .set("auto.offset.reset", "error")
         // The broker answers a waiting fetch at the first byte: a long wait costs no latency.

@@ -5,6 +5,7 @@ use super::{Bank, bank};
 use crate::command::login::{Door, Login};
 use crate::command::transfer::{Order, transfer};
 use crate::problem::{Problem, coded};
+use crate::query::read_token;
 use async_graphql::{Context, Object, Result};
 
 /// What can be commanded. Each answers once: the result, `TIMED_OUT` with the id to ask again, or `UNAVAILABLE` when
@@ -55,5 +56,6 @@ pub(super) async fn get_account(bank: &Bank, username: &str, password: &str) -> 
 /// A transfer as a result of the schema.
 pub(super) async fn money_transfer(bank: &Bank, order: Order) -> Result<MoneyTransferResult, Problem> {
     let settled = transfer(&*bank.commands, &bank.processors, &order, bank.command_deadline()).await?;
-    Ok(MoneyTransferResult { uuid: order.uuid, success: settled.success, reason: settled.reason })
+    let read_token = read_token::encode(&settled.tokens);
+    Ok(MoneyTransferResult { uuid: order.uuid, success: settled.success, reason: settled.reason, read_token })
 }

@@ -1,18 +1,19 @@
 //! The queries.
 
 use super::types::{Account, AccountsPage, CommandOutcome, PageInfo, Transaction, TransactionsPage, own_cursor};
-use super::{MOST_ITEMS, MOST_PAGE, bank, rows_cost};
+use super::{Bank, MOST_ITEMS, MOST_PAGE, bank, rows_cost};
 use crate::command::transfer::parse_id;
 use crate::live::cursor::Cursor;
 use crate::live::filter::{Direction, Filter};
 use crate::problem::{Problem, coded};
-use crate::query::{self, accounts, history};
+use crate::processors::Reading;
+use crate::query::{self, accounts, history, read_token};
 use async_graphql::{Context, Object, Result};
 
 /// What can be asked. Answers are committed facts.
 pub struct Query;
 
-/// What can be asked. Answers are committed facts.
+/// What can be asked. Answers are committed facts, and fresh ones unless the caller takes old ones.
 #[Object(name = "Query", rename_fields = "snake_case", rename_args = "snake_case")]
 impl Query {
     /// The transaction with this id, or null.
@@ -39,7 +40,8 @@ impl Query {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let page = history::page(&bank.processors, &iban, &Filter::default(), limit, None, bank.query_deadline()).await;
+        let reading = Reading::fresh(bank.query_deadline());
+        let page = history::page(&bank.processors, &iban, &Filter::default(), limit, None, &reading).await;
         Ok(page.map_err(coded)?.transactions.iter().map(Transaction::of).collect())
     }
 
@@ -51,15 +53,20 @@ impl Query {
         Ok(last.map_err(coded)?.iter().map(Transaction::of).collect())
     }
 
-    /// The account with this iban, or null.
+    /// The account with this iban, or null, which is only said when it is fresh.
     async fn account(
         &self,
         context: &Context<'_>,
         #[graphql(desc = "Number of the account.")] iban: String,
+        #[graphql(desc = "How old rows may be when no owner answers in time; without it only fresh ones.")]
+        max_staleness_ms: Option<i32>,
+        #[graphql(desc = "`read_token` of a result that the answer has to hold; `STALE` when it cannot.")]
+        at_least: Option<String>,
     ) -> Result<Option<Account>> {
         let bank = bank(context)?;
-        let found = accounts::one(&bank.processors, &iban, bank.query_deadline()).await;
-        Ok(found.map_err(coded)?.as_ref().map(Account::of))
+        let reading = reading(bank, max_staleness_ms, at_least.as_deref()).map_err(coded)?;
+        let found = accounts::one(&bank.processors, &iban, &reading).await.map_err(coded)?;
+        Ok(found.map(|row| Account { stale: reading.is_stale(), ..Account::of(&row) }))
     }
 
     /// All accounts, ordered by iban, a page at a time.
@@ -69,15 +76,21 @@ impl Query {
         context: &Context<'_>,
         #[graphql(desc = "Size of the page, 1 to 100.", default = 20)] first: i32,
         #[graphql(desc = "`end_cursor` of the page before.")] after: Option<String>,
+        #[graphql(desc = "How old rows may be when no owner answers in time; without it only fresh ones.")]
+        max_staleness_ms: Option<i32>,
+        #[graphql(desc = "`read_token` of a result that the answer has to hold; `STALE` when it cannot.")]
+        at_least: Option<String>,
     ) -> Result<AccountsPage> {
         let bank = bank(context)?;
         let limit = page_size(first).map_err(coded)?;
         let after = after.unwrap_or_default();
-        let page = accounts::page(&bank.processors, &after, limit, bank.query_deadline()).await;
+        let reading = reading(bank, max_staleness_ms, at_least.as_deref()).map_err(coded)?;
+        let page = accounts::page(&bank.processors, &after, limit, &reading).await;
         let (accounts, has_next_page) = page.map_err(coded)?;
         let end_cursor = accounts.last().map(|account| account.iban.clone());
-        let nodes = accounts.iter().map(Account::of).collect();
-        Ok(AccountsPage { nodes, page_info: PageInfo { has_next_page, end_cursor } })
+        let stale = reading.is_stale();
+        let nodes = accounts.iter().map(|row| Account { stale, ..Account::of(row) }).collect();
+        Ok(AccountsPage { nodes, page_info: PageInfo { has_next_page, end_cursor }, stale })
     }
 
     /// Transactions of an account, newest first, a page at a time; filters must all hold.
@@ -94,17 +107,23 @@ impl Query {
         #[graphql(desc = "Most absolute amount in cents.")] max_amount: Option<i64>,
         #[graphql(desc = "Only debits or only credits.")] direction: Option<Direction>,
         #[graphql(desc = "Text that the description contains; case does not matter.")] descr_includes: Option<String>,
+        #[graphql(desc = "How old rows may be when no owner answers in time; without it only fresh ones.")]
+        max_staleness_ms: Option<i32>,
+        #[graphql(desc = "`read_token` of a result that the answer has to hold; `STALE` when it cannot.")]
+        at_least: Option<String>,
     ) -> Result<TransactionsPage> {
         let bank = bank(context)?;
         let limit = page_size(first).map_err(coded)?;
         let before = after.as_deref().map(sequence_of).transpose().map_err(coded)?;
         let filter = Filter::new(None, min_amount, max_amount, direction, descr_includes);
-        let page = history::page(&bank.processors, &iban, &filter, limit, before, bank.query_deadline()).await;
+        let reading = reading(bank, max_staleness_ms, at_least.as_deref()).map_err(coded)?;
+        let page = history::page(&bank.processors, &iban, &filter, limit, before, &reading).await;
         let page = page.map_err(coded)?;
         let end_cursor = page.end.as_ref().map(|row| own_cursor(row).encode());
         Ok(TransactionsPage {
             nodes: page.transactions.iter().map(Transaction::of).collect(),
             page_info: PageInfo { has_next_page: page.more, end_cursor },
+            stale: reading.is_stale(),
         })
     }
 
@@ -126,6 +145,13 @@ impl Query {
         let outcome = query::outcome(&bank.processors, id, &key, bank.query_deadline()).await;
         Ok(outcome.map_err(coded)?.map(|row| CommandOutcome::of(id, row)))
     }
+}
+
+fn reading(bank: &Bank, max_staleness_ms: Option<i32>, at_least: Option<&str>) -> Result<Reading, Problem> {
+    let within = u32::try_from(max_staleness_ms.unwrap_or(0))
+        .map_err(|_| Problem::BadInput("max_staleness_ms must not be negative".into()))?;
+    let tokens = at_least.map(|text| read_token::decode(text, bank.processors.partitions())).transpose()?;
+    Ok(Reading::fresh(bank.query_deadline()).within(within).at_least(tokens.unwrap_or_default()))
 }
 
 fn page_size(first: i32) -> Result<usize, Problem> {

@@ -28,7 +28,8 @@ pub struct Subscription;
 #[Subscription(name = "Subscription", rename_fields = "snake_case", rename_args = "snake_case")]
 impl Subscription {
     /// Transactions as they are committed; filters must all hold. With `after`, first those since the cursor, without
-    /// gap or duplicate. A subscriber that falls behind ends with `SLOW_SUBSCRIBER` and the cursor to resume at.
+    /// gap or duplicate; `CURSOR_TOO_OLD` when some of them are not kept any more, or the cursor is of another bank. A
+    /// subscriber that falls behind ends with `SLOW_SUBSCRIBER` and the cursor to resume at.
     #[expect(clippy::too_many_arguments, reason = "the arguments of the GraphQL field")]
     async fn stream_transactions(
         &self,

@@ -96,6 +96,8 @@ pub struct MoneyTransferResult {
     pub success: bool,
     /// Why it did not, for example `insufficient funds`.
     pub reason: Option<String>,
+    /// For `at_least` of a query, which then sees this result, in whichever gateway it is asked. Opaque.
+    pub read_token: String,
 }
 
 /// An account as it is now.
@@ -122,6 +124,8 @@ pub struct Account {
     pub changes: i64,
     /// When the account was opened, ISO 8601 in UTC.
     pub opened: String,
+    /// Whether it may be old: only with `max_staleness_ms`, when nobody answered fresh in time.
+    pub stale: bool,
 }
 
 impl Account {
@@ -140,6 +144,7 @@ impl Account {
             reserved_cents: Cents(row.reserved),
             changes: row.sequence,
             opened: iso(row.opened_ms),
+            stale: false,
         }
     }
 }
@@ -200,6 +205,8 @@ pub struct AccountsPage {
     pub nodes: Vec<Account>,
     /// Where the page ends.
     pub page_info: PageInfo,
+    /// Whether some of it may be old: only with `max_staleness_ms`, when nobody answered fresh in time.
+    pub stale: bool,
 }
 
 /// A page of transactions of one account.
@@ -210,4 +217,6 @@ pub struct TransactionsPage {
     pub nodes: Vec<Transaction>,
     /// Where the page ends. With filters a page may be short, even empty, and yet have a next one.
     pub page_info: PageInfo,
+    /// Whether some of it may be old: only with `max_staleness_ms`, when nobody answered fresh in time.
+    pub stale: bool,
 }

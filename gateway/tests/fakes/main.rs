@@ -4,11 +4,13 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+mod cursors;
 mod fake;
 mod hostile;
 mod http;
 mod moves;
 mod operations;
+mod reads;
 mod schema_text;
 mod streams;
 mod websocket;

@@ -50,6 +50,14 @@ impl Stream {
         amounts
     }
 
+    /// The code that it ends with.
+    pub async fn code(&mut self) -> String {
+        let response = self.next().await;
+        let code = text(&response["errors"][0]["extensions"]["code"]);
+        assert!(self.ended().await, "after {response}");
+        code
+    }
+
     pub fn says_nothing(&mut self) -> bool {
         self.0.next().now_or_never().is_none()
     }
@@ -181,7 +189,7 @@ async fn a_killed_processor_leaves_neither_gap_nor_duplicate() {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_too_old_is_made_up_for_from_the_table() {
+async fn a_watch_that_fell_behind_is_made_up_for_from_the_table() {
     let world = World::new().await;
     let (iban, _) = world.open("somebody").await;
     let mut stream = Stream::live(&world, &with("")).await;
@@ -189,7 +197,7 @@ async fn a_watch_that_is_too_old_is_made_up_for_from_the_table() {
     for cents in 1..=5 {
         world.bank.change_balance(&iban, cents, "cash", "");
     }
-    world.bank.next_watches_are_too_old(8);
+    world.bank.next_watches_fall_behind(8);
     world.bank.restart().await;
     assert_eq!(stream.amounts(5).await, [1, 2, 3, 4, 5]);
     world.bank.change_balance(&iban, 6, "cash", "");

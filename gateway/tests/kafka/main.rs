@@ -15,4 +15,5 @@ mod live;
 mod moves;
 mod own_writes;
 mod routed;
+mod stale;
 mod start_and_stop;

@@ -289,6 +289,10 @@ impl Application for Bank {
         present::present(&self.options.config.tokens, table, row, lookup)
     }
 
+    fn identifier_step(&self, table: TableId) -> Option<i64> {
+        (table == TRANSACTION).then(|| i64::from(self.definition.topics.partitions))
+    }
+
     fn answer(&self, table: TableId, row: &[u8], context: &[u8]) -> Result<Option<Answer>, ProcessError> {
         if table != OUTCOME {
             return Err(ProcessError::Poison("only outcomes are waited for".to_owned()));

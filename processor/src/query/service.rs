@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use schemas::query::query_server::Query;
 use schemas::query::{
-    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, PartitionStatus, ScanRequest, ScanResponse,
+    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, PartitionStatus, ScanRequest, ScanResponse, Stale,
     StatusRequest, StatusResponse, Token, WatchRequest, WatchResponse,
 };
 use state_store::{ScanRange, Snapshot, Store, StoreError, TableId};
@@ -92,30 +92,53 @@ impl<A: Application> QueryService<A> {
     }
 
     /// The same, or rows that may be old by no more than the caller allows; true: they may be old.
-    fn store_within(&self, view: &PartitionView, stale_ms_max: u32) -> Result<(Arc<dyn Store>, bool), Status> {
-        let refused = match self.store(view) {
-            Ok(store) => return Ok((store, false)),
-            Err(refused) => refused,
+    fn store_within(
+        &self,
+        view: &PartitionView,
+        table: TableId,
+        stale_ms_max: u32,
+    ) -> Result<(Arc<dyn Store>, bool), Status> {
+        let answer = match self.store(view) {
+            Ok(store) => (store, false),
+            Err(refused) => (self.old_store(view, stale_ms_max).ok_or(refused)?, true),
         };
+        self.whole(view, table)?;
+        Ok(answer)
+    }
+
+    fn old_store(&self, view: &PartitionView, stale_ms_max: u32) -> Option<Arc<dyn Store>> {
         let (Life::Running(store) | Life::Standby(store) | Life::Waiting(store, _)) = view.life() else {
-            return Err(refused);
+            return None;
         };
         let allowed = Duration::from_millis(u64::from(stale_ms_max));
         let staleness = view.staleness(self.clock.monotonic());
-        if staleness.is_some_and(|staleness| staleness <= allowed) { Ok((store, true)) } else { Err(refused) }
+        staleness.is_some_and(|staleness| staleness <= allowed).then_some(store)
+    }
+
+    /// A table that is being read back from its events has holes, also in its middle: the newest rows are there first.
+    fn whole(&self, view: &PartitionView, table: TableId) -> Result<(), Status> {
+        if !self.is_folded(table) || view.is_history_complete() {
+            return Ok(());
+        }
+        Err(Status::unavailable(format!("the history of partition {} is being read", view.partition)))
+    }
+
+    /// Whether the table is made of events.
+    fn is_folded(&self, table: TableId) -> bool {
+        self.application.definition().table(table).is_none()
     }
 
     /// The store once it has applied what the tokens name. Only whoever serves the partition is worth waiting for.
     async fn store_at(
         &self,
         view: &PartitionView,
+        table: TableId,
         tokens: &[Token],
-        timeout_ms: u32,
-        stale_ms_max: u32,
+        (timeout_ms, stale_ms_max): (u32, u32),
     ) -> Result<(Arc<dyn Store>, bool), Status> {
-        self.store_within(view, stale_ms_max)?;
-        wait_for_tokens(view, tokens, timeout_ms).await?;
-        self.store_within(view, stale_ms_max)
+        self.store_within(view, table, stale_ms_max)?;
+        wait_for_tokens(view, self.is_folded(table), tokens, timeout_ms).await?;
+        self.store_within(view, table, stale_ms_max)
     }
 
     fn table(&self, name: &str) -> Result<TableId, Status> {
@@ -156,23 +179,26 @@ impl<A: Application> QueryService<A> {
     }
 }
 
-/// Waits until the partition has applied what the tokens name.
-async fn wait_for_tokens(view: &PartitionView, tokens: &[Token], timeout_ms: u32) -> Result<(), Status> {
+/// Waits until the partition has applied what the tokens name; what it has to have applied of it, depends on the table.
+async fn wait_for_tokens(
+    view: &PartitionView,
+    of_events: bool,
+    tokens: &[Token],
+    timeout_ms: u32,
+) -> Result<(), Status> {
     let wanted =
         tokens.iter().filter(|token| token.partition == view.partition).map(|token| token.commit_sequence).max();
     let Some(wanted) = wanted else { return Ok(()) };
     let mut committed = view.committed();
     let timeout = Duration::from_millis(u64::from(timeout_ms.min(WAIT_MS_MAX)));
     let gone = || !matches!(view.life(), Life::Running(_) | Life::Waiting(..) | Life::Standby(_));
-    let reached = committed.wait_for(|sequence| *sequence >= wanted || gone());
+    let reached = committed.wait_for(|sequence| view.applied(*sequence, of_events) >= wanted || gone());
     match tokio::time::timeout(timeout, reached).await {
         Ok(Ok(_)) => Ok(()),
         _ => {
-            let have = *view.committed().borrow();
-            Err(Status::deadline_exceeded(format!(
-                "STALE partition {}: have commit {have}, want {wanted}",
-                view.partition
-            )))
+            let committed = *view.committed().borrow();
+            let have = view.applied(committed, of_events);
+            Err(Stale { partition: view.partition, have, want: wanted }.into_status())
         }
     }
 }
@@ -213,7 +239,8 @@ impl<A: Application> Query for QueryService<A> {
         }
         let view = Arc::clone(self.view(request.partition)?);
         let table = self.table(&request.table)?;
-        let (store, stale) = self.store_at(&view, &request.tokens, request.timeout_ms, request.stale_ms_max).await?;
+        let bounds = (request.timeout_ms, request.stale_ms_max);
+        let (store, stale) = self.store_at(&view, table, &request.tokens, bounds).await?;
         let few = request.keys.len() <= KEYS_INLINE;
         let service = self.clone();
         let read = move || {
@@ -238,7 +265,8 @@ impl<A: Application> Query for QueryService<A> {
         }
         let view = Arc::clone(self.view(request.partition)?);
         let table = self.table(&request.table)?;
-        let (store, stale) = self.store_at(&view, &request.tokens, request.timeout_ms, request.stale_ms_max).await?;
+        let bounds = (request.timeout_ms, request.stale_ms_max);
+        let (store, stale) = self.store_at(&view, table, &request.tokens, bounds).await?;
         let service = self.clone();
         blocking(move || {
             let mut range = ScanRange::prefix(request.prefix).limit(request.limit as usize);
@@ -300,9 +328,8 @@ impl<A: Application> Query for QueryService<A> {
         let table = self.table(&request.table)?;
         self.store(&view)?;
         // What is read back into a table is not told to watchers: a watch that starts from rows waits for all of them.
-        let from_rows = request.after.is_some() || request.snapshot;
-        if from_rows && self.application.definition().table(table).is_none() && !view.is_history_complete() {
-            return Err(Status::unavailable(format!("the history of partition {} is being read", view.partition)));
+        if request.after.is_some() || request.snapshot {
+            self.whole(&view, table)?;
         }
         let (sender, receiver) = tokio::sync::mpsc::channel(WATCH_BUFFER);
         let watch = watch::Watch { application: Arc::clone(&self.application), view, table, request };

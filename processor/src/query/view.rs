@@ -120,6 +120,8 @@ pub struct PartitionView {
     pub history_remaining: AtomicI64,
     /// Monotonic time at which the store held everything that was committed, milliseconds; 0: never yet.
     synced_at_ms: AtomicU64,
+    /// Of a standby: commits whose events are in their tables.
+    events_sequence: AtomicU64,
     life: RwLock<Life>,
     committed: watch::Sender<u64>,
     changes: broadcast::Sender<Arc<Changes>>,
@@ -139,6 +141,7 @@ impl PartitionView {
             changelog_remaining: AtomicI64::new(0),
             history_remaining: AtomicI64::new(0),
             synced_at_ms: AtomicU64::new(0),
+            events_sequence: AtomicU64::new(0),
             life: RwLock::new(Life::Starting),
             committed: watch::Sender::new(0),
             changes: broadcast::Sender::new(COMMITS_KEPT),
@@ -189,6 +192,27 @@ impl PartitionView {
     /// The rows may be of the middle of a transaction from now on, until they are said to be synced again.
     pub fn unsynced(&self) {
         self.synced_at_ms.store(0, Ordering::Relaxed);
+        self.events_sequence.store(0, Ordering::Relaxed);
+        // How much an owner had still to read says nothing any more: from here on the next sync answers for all tables.
+        self.history_remaining.store(0, Ordering::Relaxed);
+    }
+
+    /// Of a standby: the event tables hold the events of this commit and of all before.
+    pub fn events_reached(&self, commit_sequence: u64) {
+        self.events_sequence.fetch_max(commit_sequence, Ordering::Relaxed);
+        // Who waits for a commit looks again.
+        self.committed.send_modify(|_| {});
+    }
+
+    /// The last commit whose rows are all here, those of event tables counted in or not, when `committed` is the last
+    /// one that the store has applied.
+    pub fn applied(&self, committed: u64, of_events: bool) -> u64 {
+        // An owner writes the rows of events with their commit.
+        if of_events && matches!(*self.life.read(), Life::Standby(_)) {
+            committed.min(self.events_sequence.load(Ordering::Relaxed))
+        } else {
+            committed
+        }
     }
 
     /// How old the rows may be at `now`; `None`: nobody knows.
@@ -367,6 +391,17 @@ mod tests {
         assert_eq!(view.changes_bytes.load(Ordering::Relaxed), 0);
         commit(&view, 101, &row);
         assert!(watching.changes.try_recv().unwrap().complete);
+    }
+
+    #[test]
+    fn the_events_of_a_commit_reach_a_standby_apart_from_it() {
+        let view = PartitionView::new(0, 0);
+        assert_eq!(view.applied(7, true), 7, "an owner writes them together");
+        view.set_life(Life::Standby(Arc::new(state_store::MemoryStore::new())));
+        view.events_reached(5);
+        assert_eq!((view.applied(7, false), view.applied(7, true), view.applied(4, true)), (7, 5, 4));
+        view.unsynced();
+        assert_eq!(view.applied(7, true), 0);
     }
 
     #[test]

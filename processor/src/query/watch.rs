@@ -1,16 +1,19 @@
 //! One watch: the rows that exist, then those of every later commit, without gap or duplicate.
 //!
 //! The order makes it so: listen to commits first, then take a snapshot, send what it holds, then every commit that is
-//! later than the snapshot. A watcher that falls too far behind is told so and starts again with its last key.
+//! later than the snapshot. A watcher that falls too far behind is told so and starts again with its last key; one whose
+//! rows are not kept any more is told that, and starts anew (`gap.rs`).
 
 use std::sync::Arc;
 
+use schemas::query::broken_watch::Reason;
 use schemas::query::{Entry, Token, WatchRequest, WatchResponse};
-use state_store::{ScanRange, Store, TableId};
+use state_store::{Page, ScanRange, Snapshot, Store, TableId};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
+use super::gap::{Numbered, broken, fell_behind};
 use super::service::{failed, of_process, token_of};
 use super::view::{Changes, Life, PartitionView};
 use crate::topology::Application;
@@ -64,14 +67,14 @@ impl<A: Application> Watch<A> {
                 Ok(commit) if commit.commit_sequence <= last => {}
                 // A commit whose answer was lost reaches the store by a restore, and nobody was told of its rows.
                 Ok(commit) if commit.commit_sequence > last + 1 => {
-                    return Err(Status::out_of_range(format!(
+                    return Err(fell_behind(format!(
                         "commits {} to {} were restored, not seen; resume after the last key",
                         last + 1,
                         commit.commit_sequence - 1
                     )));
                 }
                 Ok(commit) if !commit.complete => {
-                    return Err(Status::out_of_range("fell behind; resume after the last key"));
+                    return Err(fell_behind("fell behind; resume after the last key"));
                 }
                 Ok(commit) => {
                     last = commit.commit_sequence;
@@ -82,9 +85,7 @@ impl<A: Application> Watch<A> {
                     }
                 }
                 Err(RecvError::Lagged(missed)) => {
-                    return Err(Status::out_of_range(format!(
-                        "fell {missed} commits behind; resume after the last key"
-                    )));
+                    return Err(fell_behind(format!("fell {missed} commits behind; resume after the last key")));
                 }
                 Err(RecvError::Closed) => return Err(Status::unavailable("the partition left")),
             }
@@ -102,9 +103,11 @@ impl<A: Application> Watch<A> {
         };
         let mut after = self.request.after.clone();
         let wanted = after.is_some() || self.request.snapshot;
+        let mut numbered = self.numbered();
         let mut from = None;
         loop {
-            let (response, more) = if wanted { self.page(&*store, after.as_deref())? } else { self.nothing(&*store)? };
+            let (response, more) =
+                if wanted { self.page(&*store, after.as_deref(), &mut numbered)? } else { self.nothing(&*store)? };
             let sequence = response.token.as_ref().map_or(0, |token| token.commit_sequence);
             let from = *from.get_or_insert(sequence);
             after = response.entries.last().map(|entry| entry.key.clone()).or(after);
@@ -118,13 +121,27 @@ impl<A: Application> Watch<A> {
         }
     }
 
-    fn page(&self, store: &dyn Store, after: Option<&[u8]>) -> Result<(WatchResponse, bool), Status> {
+    /// Where a cursor names a place among rows that all have to come. With a prefix some of them are not asked for.
+    fn numbered(&self) -> Option<Numbered> {
+        let after = self.request.after.as_deref().filter(|_| self.request.prefix.is_empty())?;
+        Numbered::after(self.application.identifier_step(self.table)?, after)
+    }
+
+    fn page(
+        &self,
+        store: &dyn Store,
+        after: Option<&[u8]>,
+        numbered: &mut Option<Numbered>,
+    ) -> Result<(WatchResponse, bool), Status> {
         let snapshot = store.snapshot().map_err(failed(&self.view))?;
         let mut range = ScanRange::prefix(self.request.prefix.clone()).limit(PAGE);
         if let Some(after) = after {
             range = range.after(after);
         }
         let page = snapshot.scan(self.table, &range).map_err(failed(&self.view))?;
+        if let Some(numbered) = numbered {
+            self.check(numbered, &page, &*snapshot)?;
+        }
         let view = &self.view;
         let lookup = |table: TableId, key: &[u8]| snapshot.get(table, key).inspect_err(|error| view.note(error));
         let mut entries = Vec::with_capacity(page.rows.len());
@@ -134,6 +151,17 @@ impl<A: Application> Watch<A> {
         }
         let token = Some(token_of(&*snapshot, &self.view)?);
         Ok((WatchResponse { entries, token, live: !page.more }, page.more))
+    }
+
+    /// Every row that was given a number is on the page or was on one before it.
+    fn check(&self, numbered: &mut Numbered, page: &Page, snapshot: &dyn Snapshot) -> Result<(), Status> {
+        let hole = page.rows.iter().any(|(key, _)| !numbered.follow(key));
+        if page.more && !hole {
+            return Ok(());
+        }
+        let last = snapshot.progress().map_err(failed(&self.view))?.last_transaction;
+        let reason = if hole { Some(Reason::TooOld) } else { numbered.end(last) };
+        reason.map_or(Ok(()), |reason| Err(broken(reason, last)))
     }
 
     fn nothing(&self, store: &dyn Store) -> Result<(WatchResponse, bool), Status> {

@@ -21,6 +21,7 @@ mod fence;
 mod instances;
 mod partition_faults;
 mod poison;
+mod reads;
 mod registry_down;
 mod repeats;
 mod restore;

@@ -109,6 +109,21 @@ async fn owners_are_those_of_the_last_assignment_and_then_of_each_later_one() {
 }
 
 #[tokio::test]
+async fn nobody_is_sent_to_an_owner_of_the_past() {
+    let world = World::new();
+    let mut changes = world.control.changes();
+    for epoch in 1..=300 {
+        world.beat(if epoch % 2 == 0 { "a" } else { "b" });
+        world.assign(epoch, &[if epoch % 2 == 0 { "a" } else { "b" }]);
+    }
+    assert!(!world.control.is_read());
+    world.follow(known_schemas());
+    tokio::time::timeout(LONG, changes.next()).await.unwrap();
+    assert!(world.control.is_read());
+    assert_eq!(world.control.epoch(), 300, "the first that is known is the last that was written");
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_skipped() {
     let world = World::new();
     let mut changes = world.control.changes();
@@ -162,6 +177,7 @@ async fn a_record_waits_for_its_schema() {
     let mut asked = asked.subscribe();
     tokio::time::timeout(LONG, asked.wait_for(|times| *times > 1)).await.unwrap().unwrap();
     assert_eq!(world.owners(), [None, None]);
+    assert!(!world.control.is_read());
     is_up.store(true, Ordering::SeqCst);
     world.until_owned_by(&mut changes, [Some("http://a"), Some("http://a")]).await;
 }

@@ -7,10 +7,11 @@ use gateway::rows::{self, Account, Outcome, Transaction, User, outcome::State};
 use parking_lot::Mutex;
 use prost::Message;
 use schemas::bank_view::IbanToken;
+use schemas::query::broken_watch::Reason;
 use schemas::query::query_server::{Query, QueryServer};
 use schemas::query::{
-    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, PartitionStatus, ScanRequest, ScanResponse,
-    StatusRequest, StatusResponse, Token, WatchRequest, WatchResponse,
+    AwaitRequest, AwaitResponse, BrokenWatch, Entry, GetRequest, GetResponse, NotOwner, PartitionStatus, ScanRequest,
+    ScanResponse, Stale, StatusRequest, StatusResponse, Token, WatchRequest, WatchResponse,
 };
 use schemas::records::{ConfirmAccountCreation, ConfirmMoneyTransfer};
 use std::collections::{BTreeMap, HashMap};
@@ -38,8 +39,10 @@ struct State_ {
     state: String,
     /// Reasons to give to the next account creations.
     refusals: Vec<String>,
-    /// Answer watches with OUT_OF_RANGE once for each.
-    watches_too_old: usize,
+    /// Tell so many watches that they fell behind.
+    watches_behind: usize,
+    /// Transactions of a partition up to this id are not kept.
+    forgotten: HashMap<i32, i64>,
     next_iban: u64,
 }
 
@@ -53,6 +56,8 @@ pub struct FakeProcessor {
     state: Arc<Mutex<State_>>,
     changed: Arc<watch::Sender<usize>>,
     refusal: Mutex<Option<Refusal>>,
+    /// Of a standby: how old its rows are.
+    staleness_ms: Mutex<Option<u32>>,
     /// Calls so far, without watches and questions about the state.
     calls: watch::Sender<usize>,
     /// What serves; a runtime of its own, so that a kill takes every connection with it.
@@ -80,6 +85,7 @@ impl FakeProcessor {
             state,
             changed,
             refusal: Mutex::new(None),
+            staleness_ms: Mutex::new(None),
             calls: watch::Sender::new(0),
             serving: Mutex::new(None),
             frozen: Mutex::new(None),
@@ -163,8 +169,34 @@ impl FakeProcessor {
         self.state.lock().refusals.push(reason.into());
     }
 
-    pub fn next_watches_are_too_old(&self, how_many: usize) {
-        self.state.lock().watches_too_old = how_many;
+    pub fn next_watches_fall_behind(&self, how_many: usize) {
+        self.state.lock().watches_behind = how_many;
+    }
+
+    /// Does not keep the transactions that were committed so far, as when their events were deleted from the topic and
+    /// the store was lost.
+    pub fn forget_transactions(&self, partition: i32) {
+        let mut state = self.state.lock();
+        let last = self.last_id(&state, partition);
+        state.forgotten.insert(partition, last);
+        state.tables.remove(&(partition, rows::TRANSACTION.to_owned()));
+    }
+
+    /// Loses one transaction out of the middle.
+    pub fn lose_transaction(&self, partition: i32, id: i64) {
+        let mut state = self.state.lock();
+        let table = state.tables.get_mut(&(partition, rows::TRANSACTION.to_owned())).unwrap();
+        table.remove(&rows::transaction_key(id)).unwrap();
+    }
+
+    /// Begins anew, as a bank whose topics were deleted.
+    pub fn reset(&self) {
+        *self.state.lock() = State_ { state: "running".into(), ..State_::default() };
+    }
+
+    /// A standby from now on, whose rows are old by so much.
+    pub fn stand_by(&self, staleness_ms: u32) {
+        *self.staleness_ms.lock() = Some(staleness_ms);
     }
 
     pub fn partition_of(&self, key: &str) -> i32 {
@@ -323,6 +355,12 @@ impl FakeProcessor {
         self.changed.send_modify(|changes| *changes += 1);
     }
 
+    /// Id of the last transaction of a partition; 0 before the first.
+    fn last_id(&self, state: &State_, partition: i32) -> i64 {
+        let number = state.sequences.get(&partition).copied().unwrap_or_default();
+        if number == 0 { 0 } else { number * i64::from(self.partitions) + i64::from(partition) }
+    }
+
     fn token(&self, state: &State_, partition: i32) -> Token {
         Token { partition, commit_sequence: state.commits.get(&partition).copied().unwrap_or_default() }
     }
@@ -365,6 +403,38 @@ impl Service {
         self.check(partition)
     }
 
+    /// Whether rows of these commits may be read here; true: as old ones. It waits for nothing.
+    fn may_read(&self, partition: i32, tokens: &[Token], stale_ms_max: u32) -> Result<bool, Status> {
+        self.called(partition)?;
+        let staleness_ms = *self.bank.staleness_ms.lock();
+        if staleness_ms.is_some_and(|staleness_ms| staleness_ms > stale_ms_max) {
+            return Err(NotOwner::default().into_status("this is a standby"));
+        }
+        let have = self.bank.token(&self.bank.state.lock(), partition).commit_sequence;
+        let mut wanted = tokens.iter().filter(|token| token.partition == partition).map(|token| token.commit_sequence);
+        match wanted.find(|want| *want > have) {
+            Some(want) => Err(Stale { partition, have, want }.into_status()),
+            None => Ok(staleness_ms.is_some()),
+        }
+    }
+
+    /// Whether a watch of transactions can go on after this one.
+    fn resumes(&self, request: &WatchRequest) -> Result<(), Status> {
+        let state = self.bank.state.lock();
+        let Some(after) = request.after.as_deref().filter(|_| request.table == rows::TRANSACTION) else {
+            return Ok(());
+        };
+        let after = i64::from_be_bytes(after.try_into().unwrap());
+        let last = self.bank.last_id(&state, request.partition);
+        let forgotten = state.forgotten.get(&request.partition).copied().unwrap_or_default();
+        let reason = match after {
+            after if after > last => Reason::BeyondEnd,
+            after if after < forgotten => Reason::TooOld,
+            _ => return Ok(()),
+        };
+        Err(BrokenWatch { reason: reason.into(), end: last.to_be_bytes().to_vec() }.into_status("the cursor"))
+    }
+
     fn rows(&self, partition: i32, table: &str) -> Rows {
         self.bank.state.lock().tables.get(&(partition, table.to_owned())).cloned().unwrap_or_default()
     }
@@ -374,19 +444,19 @@ impl Service {
 impl Query for Service {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let request = request.into_inner();
-        self.called(request.partition)?;
+        let stale = self.may_read(request.partition, &request.tokens, request.stale_ms_max)?;
         let rows = self.rows(request.partition, &request.table);
         let found = request
             .keys
             .into_iter()
             .filter_map(|key| rows.get(&key).map(|value| Entry { key, value: value.clone(), deleted: false }));
         let token = self.bank.token(&self.bank.state.lock(), request.partition);
-        Ok(Response::new(GetResponse { entries: found.collect(), token: Some(token), stale: false }))
+        Ok(Response::new(GetResponse { entries: found.collect(), token: Some(token), stale }))
     }
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
         let request = request.into_inner();
-        self.called(request.partition)?;
+        let stale = self.may_read(request.partition, &request.tokens, request.stale_ms_max)?;
         if !(1..=1000).contains(&request.limit) {
             return Err(Status::invalid_argument("limit"));
         }
@@ -408,7 +478,7 @@ impl Query for Service {
         let more = all.len() > limit;
         all.truncate(limit);
         let token = self.bank.token(&self.bank.state.lock(), request.partition);
-        Ok(Response::new(ScanResponse { entries: all, more, token: Some(token), stale: false }))
+        Ok(Response::new(ScanResponse { entries: all, more, token: Some(token), stale }))
     }
 
     async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<AwaitResponse>, Status> {
@@ -438,13 +508,14 @@ impl Query for Service {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
         self.check(request.partition)?;
+        self.resumes(&request)?;
         // Before the rows are read, so that no later change is missed.
         let mut changed = self.bank.changed.subscribe();
         let position = {
             let mut state = self.bank.state.lock();
-            if state.watches_too_old > 0 {
-                state.watches_too_old -= 1;
-                return Err(Status::out_of_range("too old"));
+            if state.watches_behind > 0 {
+                state.watches_behind -= 1;
+                return Err(BrokenWatch::default().into_status("fell behind"));
             }
             state.log.len()
         };

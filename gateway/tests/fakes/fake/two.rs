@@ -45,6 +45,13 @@ impl Two {
         give(&self.control, &self.epoch, [&self.a, &self.b], owner);
     }
 
+    /// From now on nobody owns anything, both follow, and the gateway has read it.
+    pub fn orphan(&self) {
+        let standbys = vec![self.a.name.clone(), self.b.name.clone()];
+        let shard = ShardOwners { standbys, ..ShardOwners::default() };
+        publish(&self.control, &self.epoch, [&self.a, &self.b], shard);
+    }
+
     /// What a processor says that has read of a later owner than the gateway.
     pub fn later(&self, owner: &FakeProcessor) -> NotOwner {
         NotOwner { epoch: self.epoch.load(Ordering::SeqCst) + 1, endpoint: owner.endpoint() }
@@ -58,10 +65,17 @@ impl Drop for Two {
     }
 }
 
+/// The other one follows.
 fn give(control: &Control, epoch: &AtomicI64, members: [&Arc<FakeProcessor>; 2], owner: &FakeProcessor) {
+    let others = members.iter().filter(|member| member.name != owner.name);
+    let standbys = others.map(|member| member.name.clone()).collect();
+    let shard = ShardOwners { active: owner.name.clone(), standbys, ..ShardOwners::default() };
+    publish(control, epoch, members, shard);
+}
+
+fn publish(control: &Control, epoch: &AtomicI64, members: [&Arc<FakeProcessor>; 2], shard: ShardOwners) {
     let epoch = epoch.fetch_add(1, Ordering::SeqCst) + 1;
-    let shards = vec![ShardOwners { active: owner.name.clone(), ..ShardOwners::default() }];
-    let assignment = Some(Assignment { epoch, shards, ..Assignment::default() });
+    let assignment = Some(Assignment { epoch, shards: vec![shard], ..Assignment::default() });
     let members = members.map(|processor| (processor.name.clone(), member(processor)));
     control.publish(&Directory { assignment, members: members.into() });
 }

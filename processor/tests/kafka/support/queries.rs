@@ -7,7 +7,8 @@ use schemas::bank_view as view;
 use schemas::partition_of;
 use schemas::query::query_client::QueryClient;
 use schemas::query::{
-    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, ScanRequest, StatusRequest, StatusResponse, Token,
+    AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, ScanRequest, ScanResponse, StatusRequest,
+    StatusResponse, Token, WatchRequest, WatchResponse,
 };
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -50,6 +51,21 @@ impl Queries {
         let (table, keys) = (table.to_owned(), vec![key.to_vec()]);
         let request = GetRequest { partition, table, keys, tokens: Vec::new(), timeout_ms: 0, stale_ms_max };
         Ok(self.client.clone().get(request).await?.into_inner())
+    }
+
+    /// A read as it is asked for.
+    pub async fn read(&self, request: GetRequest) -> Result<GetResponse, Status> {
+        Ok(self.client.clone().get(request).await?.into_inner())
+    }
+
+    /// A page as it is asked for.
+    pub async fn page(&self, request: ScanRequest) -> Result<ScanResponse, Status> {
+        Ok(self.client.clone().scan(request).await?.into_inner())
+    }
+
+    /// A watch as it is asked for.
+    pub async fn watch(&self, request: WatchRequest) -> Result<tonic::Streaming<WatchResponse>, Status> {
+        Ok(self.client.clone().watch(request).await?.into_inner())
     }
 
     /// The commit that a fresh read of the partition is of.
