@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SharedClock;
 use crate::log::Log;
 use crate::membership::{Alone, Membership, MembershipOptions, Roles};
+use crate::peer::{self, Copier, PeerOptions};
 use crate::probe::Probe;
 use crate::prune;
 use crate::query::http;
@@ -55,6 +56,8 @@ pub struct InstanceParts<L, A> {
     pub metrics: PrometheusHandle,
     /// How it shares the shards with other instances; `None`: it owns all of them and asks nobody.
     pub membership: Option<MembershipParts>,
+    /// How it copies stores from other instances, and gives copies to them.
+    pub peer: PeerOptions,
 }
 
 /// What an instance needs to be a member.
@@ -125,7 +128,7 @@ impl Instance {
             .map(|partition| Arc::new(PartitionView::new(partition, definition.shard_of(partition))))
             .collect();
         let services = CancellationToken::new();
-        let servers = serve(&parts, &views, &roles, &services).await?;
+        let (servers, copier) = serve(&parts, &views, &roles, &services).await?;
         tokio::spawn(prune::run(
             Arc::clone(&parts.log),
             Arc::clone(&parts.application),
@@ -146,6 +149,7 @@ impl Instance {
                 views: views.clone(),
                 probe: parts.probe.clone(),
                 roles: Arc::clone(&roles),
+                copier: copier.clone(),
             });
             let sender = sender.clone();
             let run = move || {
@@ -203,7 +207,7 @@ async fn serve<L: Log, A: Application>(
     views: &[Arc<PartitionView>],
     roles: &Arc<dyn Roles>,
     services: &CancellationToken,
-) -> anyhow::Result<Vec<tokio::task::JoinHandle<anyhow::Result<()>>>> {
+) -> anyhow::Result<(Vec<tokio::task::JoinHandle<anyhow::Result<()>>>, Option<Arc<Copier>>)> {
     let bind = |address: SocketAddr, what: &'static str| async move {
         tokio::net::TcpListener::bind(address)
             .await
@@ -216,6 +220,8 @@ async fn serve<L: Log, A: Application>(
     let server = QueryServer::new(queries)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let sides = peer::sides(parts.peer, &parts.options.incarnation, &*parts.stores, views, &parts.clock, services);
+    let (giving, copier) = sides.unzip();
     let cancelled = services.clone();
     let grpc = tokio::spawn(async move {
         let incoming = tonic::transport::server::TcpIncoming::from(grpc).with_nodelay(Some(true));
@@ -223,6 +229,7 @@ async fn serve<L: Log, A: Application>(
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(Some(STREAMS_MAX))
             .add_service(server)
+            .add_optional_service(giving)
             .serve_with_incoming_shutdown(incoming, ended);
         serving.await.map_err(anyhow::Error::from)
     });
@@ -239,5 +246,5 @@ async fn serve<L: Log, A: Application>(
         serving.run().await;
         Ok(())
     });
-    Ok(vec![grpc, http])
+    Ok((vec![grpc, http], copier))
 }

@@ -1,6 +1,7 @@
 //! A bank of its own for one test: topics under a prefix, commands as any client would send them, and the audit at
 //! the end.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -216,12 +217,15 @@ impl Bank {
 
     /// The audit's exit code and what it said, without waiting for work in flight.
     pub async fn audit_now(&self) -> (i32, String) {
-        self.audit("0").await
+        self.audit(0, None).await
     }
 
-    async fn audit(&self, wait_s: &str) -> (i32, String) {
+    async fn audit(&self, wait_s: u64, store: Option<&Path>) -> (i32, String) {
         let mut command = Command::new(self.space.program("processor"));
-        command.args(["audit", "--wait-s", wait_s, "--bootstrap", self.space.bootstrap()]);
+        command.args(["audit", "--wait-s", &wait_s.to_string(), "--bootstrap", self.space.bootstrap()]);
+        if let Some(store) = store {
+            command.arg("--store").arg(store).arg("--token-secret-file").arg(self.space.secret_file());
+        }
         command.args(["--registry", self.space.registry(), "--prefix", &self.space.prefix]);
         command.arg("--topics").arg(&self.space.topics_file);
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -231,7 +235,18 @@ impl Bank {
 
     /// The money adds up, every command has one outcome, nothing is pending.
     pub async fn assert_clean(&self) {
-        let (code, said) = self.audit("60").await;
+        self.assert_clean_within(60).await;
+    }
+
+    /// The same, with so many seconds for what is in flight.
+    pub async fn assert_clean_within(&self, wait_s: u64) {
+        let (code, said) = self.audit(wait_s, None).await;
+        assert_eq!(code, 0, "{said}");
+    }
+
+    /// The same, and the stores of a stopped processor are the fold of the topics, byte for byte.
+    pub async fn assert_clean_with_stores(&self, state_dir: &Path) {
+        let (code, said) = self.audit(60, Some(state_dir)).await;
         assert_eq!(code, 0, "{said}");
     }
 }
