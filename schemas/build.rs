@@ -1,7 +1,8 @@
-//! Generates the query protocol from `proto/` without an installed protoc.
+//! Generates the protocols from `proto/` without an installed protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["proto/kontor/query/v1/query.proto", "proto/kontor/bank/v1/bank.proto"];
+    let files =
+        ["proto/kontor/query/v1/query.proto", "proto/kontor/peer/v1/peer.proto", "proto/kontor/bank/v1/bank.proto"];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -75,6 +75,12 @@ pub struct RunArgs {
     /// Records read ahead by each shard, KiB.
     #[arg(long, env = "KONTOR_PREFETCH_KIB", default_value_t = 256)]
     pub prefetch_kib: usize,
+    /// MiB per second that copies of stores may take which this instance gives to others; 0: it gives none and takes none.
+    #[arg(long, env = "KONTOR_COPY_MIB_PER_SECOND", default_value_t = 64, value_parser = clap::value_parser!(u64).range(..=1 << 20))]
+    pub copy_mib_per_second: u64,
+    /// Records that a partition without state must lack before it is copied from another instance.
+    #[arg(long, env = "KONTOR_COPY_RECORDS_MIN", default_value_t = 50_000)]
+    pub copy_records_min: u64,
     /// File of further librdkafka settings, `name=value` per line (security and the like).
     #[arg(long, env = "KONTOR_KAFKA_CONFIG_FILE")]
     pub kafka_config_file: Option<PathBuf>,

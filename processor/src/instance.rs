@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SharedClock;
 use crate::log::Log;
 use crate::membership::{Alone, Failure, Membership, MembershipOptions, Roles};
+use crate::peer::{self, Copier, PeerOptions};
 use crate::probe::Probe;
 use crate::prune;
 use crate::query::http;
@@ -56,6 +57,8 @@ pub struct InstanceParts<L, A> {
     pub metrics: PrometheusHandle,
     /// How it shares the shards with other instances; `None`: it owns all of them and asks nobody.
     pub membership: Option<MembershipParts>,
+    /// How it copies stores from other instances, and gives copies to them.
+    pub peer: PeerOptions,
 }
 
 /// What an instance needs to be a member.
@@ -128,7 +131,7 @@ impl Instance {
             .map(|partition| Arc::new(PartitionView::new(partition, definition.shard_of(partition))))
             .collect();
         let services = CancellationToken::new();
-        let servers = serve(&parts, listeners, &views, &roles, &services);
+        let (servers, copier) = serve(&parts, listeners, &views, &roles, &services);
         tokio::spawn(prune::run(
             Arc::clone(&parts.log),
             Arc::clone(&parts.application),
@@ -149,6 +152,7 @@ impl Instance {
                 views: views.clone(),
                 probe: parts.probe.clone(),
                 roles: Arc::clone(&roles),
+                copier: copier.clone(),
             });
             let sender = sender.clone();
             let run = move || {
@@ -216,12 +220,14 @@ fn serve<L: Log, A: Application>(
     views: &[Arc<PartitionView>],
     roles: &Arc<dyn Roles>,
     services: &CancellationToken,
-) -> Vec<tokio::task::JoinHandle<anyhow::Result<()>>> {
+) -> (Vec<tokio::task::JoinHandle<anyhow::Result<()>>>, Option<Arc<Copier>>) {
     let (instance, application) = (parts.options.instance.clone(), Arc::clone(&parts.application));
     let queries = QueryService::new(instance, application, views.to_vec(), Arc::clone(roles), Arc::clone(&parts.clock));
     let server = QueryServer::new(queries)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let sides = peer::sides(parts.peer, &parts.options.incarnation, &*parts.stores, views, &parts.clock, services);
+    let (giving, copier) = sides.unzip();
     let cancelled = services.clone();
     let grpc = tokio::spawn(async move {
         let incoming = tonic::transport::server::TcpIncoming::from(grpc).with_nodelay(Some(true));
@@ -229,6 +235,7 @@ fn serve<L: Log, A: Application>(
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(Some(STREAMS_MAX))
             .add_service(server)
+            .add_optional_service(giving)
             .serve_with_incoming_shutdown(incoming, ended);
         serving.await.map_err(anyhow::Error::from)
     });
@@ -245,5 +252,5 @@ fn serve<L: Log, A: Application>(
         serving.run().await;
         Ok(())
     });
-    vec![grpc, http]
+    (vec![grpc, http], copier)
 }

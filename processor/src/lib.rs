@@ -17,6 +17,7 @@ pub mod log;
 pub mod membership;
 pub mod outbox;
 mod ownership;
+pub mod peer;
 pub mod policy;
 pub mod probe;
 mod prune;

@@ -13,6 +13,7 @@
 mod assignment;
 mod board;
 mod leader;
+mod peers;
 mod role;
 mod roster;
 mod worker;

@@ -73,11 +73,11 @@ impl<L: Log, A: Application> Shard<L, A> {
         let (log, deadline) = (Arc::clone(&self.parts.log), self.parts.options.init_deadline);
         let init = || log.producer(transactional_id, deadline);
         let (producer, prepared) = if self.parts.options.one_thread {
-            (init(), self.prepare())
+            (init(), self.prepare(Role::Active))
         } else {
             std::thread::scope(|scope| {
                 let initialising = scope.spawn(init);
-                let prepared = self.prepare();
+                let prepared = self.prepare(Role::Active);
                 let panicked = |_| Err(Fault::Discard("panic".to_owned()));
                 (initialising.join().unwrap_or_else(panicked), prepared)
             })
@@ -87,8 +87,10 @@ impl<L: Log, A: Application> Shard<L, A> {
         Ok(producer)
     }
 
-    /// What [`catch_up`](Self::catch_up) needs: open stores and a consumer.
-    pub(crate) fn prepare(&mut self) -> Result<(), Interrupt> {
+    /// What [`catch_up`](Self::catch_up) needs: open stores and a consumer. Stores that are missing are copied first, where
+    /// another instance has them.
+    pub(crate) fn prepare(&mut self, role: Role) -> Result<(), Interrupt> {
+        self.copy_missing(role)?;
         self.open_tasks()?;
         if self.consumer.is_none() {
             let name = format!("shard-{}", self.parts.id);
@@ -117,7 +119,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// Catches up with what is committed and reads who claims the shard. `Some`: another, who came after
     /// us. The claim that we found ourselves is of the past: our first transaction may time out before it replaced it.
     pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
-        self.prepare()?;
+        self.prepare(Role::Active)?;
         self.catch_up(Role::Active)?;
         let Some(claim) = self.current_claim()? else { return Ok(None) };
         let options = &self.parts.options;

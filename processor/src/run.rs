@@ -8,6 +8,7 @@ use processor::clock::SystemClock;
 use processor::instance::{Instance, InstanceParts, MembershipParts};
 use processor::log::kafka::{KafkaLog, KafkaOptions};
 use processor::membership::{Failure, MembershipOptions, Rules};
+use processor::peer::PeerOptions;
 use processor::probe::Probe;
 use processor::shard::{Codecs, Exit, ShardOptions};
 use processor::stores::DiskStores;
@@ -111,6 +112,7 @@ fn parts(
         http: args.http_listen,
         metrics,
         membership,
+        peer: PeerOptions { bytes_per_second: args.copy_mib_per_second << 20, records_min: args.copy_records_min },
         application,
     })
 }

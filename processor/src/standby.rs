@@ -36,14 +36,23 @@ impl<L: Log, A: Application> Shard<L, A> {
         self.set_life(|task| Life::Standby(Arc::clone(&task.store)));
         // Before anything else: an owner that was told to become a standby lets go by this.
         self.parts.roles.report(self.parts.id, Some((ShardRole::Standby, -1)));
-        self.prepare()?;
+        let began = self.parts.clock.monotonic();
+        self.prepare(Role::Standby)?;
+        let prepared = self.parts.clock.monotonic();
         // Its end may lie inside the owner's open transaction: nothing is read from here before the next whole one.
         self.tasks.iter().for_each(|task| task.view.unsynced());
-        self.catch_up(Role::Standby)?;
+        let report = self.catch_up(Role::Standby)?;
+        let restored = self.parts.clock.monotonic();
         let mut events = history::parts_to_follow(&self.parts, &self.tasks)?;
         self.assign_tail(&events)?;
         self.set_life(|task| Life::Standby(Arc::clone(&task.store)));
-        tracing::info!(shard = self.parts.id, "follows");
+        tracing::info!(
+            shard = self.parts.id,
+            restored_records = report.records,
+            prepare_ms = prepared.saturating_sub(began).as_millis() as u64,
+            restore_ms = restored.saturating_sub(prepared).as_millis() as u64,
+            "follows"
+        );
         let (mut measured_at, mut polled) = (Duration::ZERO, RecordBatch::default());
         let mut marks = Marks::of(self.tasks.len());
         loop {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use state_store::{Budget, Identity, Store, StoreError};
+use state_store::{Budget, Identity, Opened, Store, StoreError};
 
 use crate::shard::Stores;
 
@@ -37,6 +37,30 @@ impl Stores for DiskStores {
         let path = DiskStores::path(&self.directory, partition);
         state_store::wipe(&path)
             .map_err(|error| StoreError::Io { what: format!("removing {}", path.display()), detail: error.to_string() })
+    }
+
+    fn is_missing(&self, partition: i32) -> bool {
+        !DiskStores::path(&self.directory, partition).exists()
+    }
+
+    fn exchange(&self) -> Option<PathBuf> {
+        Some(self.directory.join("peer"))
+    }
+
+    fn adopt(&self, partition: i32, copy: &Path) -> Result<(), StoreError> {
+        let identity = Identity { partition, ..self.identity.clone() };
+        match state_store::open(copy, &identity, &self.budget)? {
+            Opened::Existing(store) => drop(store),
+            Opened::New(_) => {
+                let what = format!("copy {}", copy.display());
+                return Err(StoreError::Corrupt { what, detail: "it holds no store".to_owned() });
+            }
+        }
+        let path = DiskStores::path(&self.directory, partition);
+        std::fs::rename(copy, &path).map_err(|error| StoreError::Io {
+            what: format!("renaming {} to {}", copy.display(), path.display()),
+            detail: error.to_string(),
+        })
     }
 
     fn memory_bytes(&self) -> Vec<(&'static str, usize)> {

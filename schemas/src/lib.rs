@@ -6,7 +6,7 @@
 //! - [`control`]: who lives and who owns what, as the control topic says it.
 //! - [`partition_of`]: Kafka's default partitioner, for everyone who must find the partition of a key.
 //! - [`fingerprint`]: what makes two commands with one id the same command.
-//! - [`query`], [`bank_view`]: the protocol between processors and those who ask them.
+//! - [`query`], [`bank_view`]: the protocol between processors and those who ask them; [`peer`]: between processors.
 //!
 //! Knows nothing of how records are processed or stored. Services never register schemas: `topics apply` does.
 
@@ -23,6 +23,6 @@ pub mod topics;
 pub use codec::{DecodeError, EncodeError, Encoder, Writer};
 pub use frame::{FRAME_BYTES, FrameError, frame, unframe};
 pub use murmur2::{murmur2, partition_of};
-pub use proto::{bank_view, query};
+pub use proto::{bank_view, peer, query};
 pub use records::AvroRecord;
 pub use registry::{CacheConfig, Lookup, ResolveError, SchemaCache, StartError};

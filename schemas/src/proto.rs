@@ -1,4 +1,5 @@
-//! Generated code of `proto/`: the query protocol and the bank's view of rows. Documented in the .proto files.
+//! Generated code of `proto/`: the query protocol, the copying of stores between instances, and the bank's view of rows.
+//! Documented in the .proto files.
 
 /// The query service of a processor (`kontor.query.v1`): tables, keys and positions, nothing of a bank.
 #[expect(missing_docs, reason = "generated; documented in proto/kontor/query/v1/query.proto")]
@@ -101,6 +102,13 @@ pub mod query {
             }
         }
     }
+}
+
+/// How instances copy stores from each other (`kontor.peer.v1`).
+#[expect(missing_docs, reason = "generated; documented in proto/kontor/peer/v1/peer.proto")]
+#[allow(clippy::all, reason = "generated")]
+pub mod peer {
+    tonic::include_proto!("kontor.peer.v1");
 }
 
 /// What the bank presents for the rows of its tables (`kontor.bank.v1`).

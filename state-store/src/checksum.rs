@@ -1,7 +1,8 @@
-//! CRC-32 (IEEE, as in zip and Ethernet) over the store's own rows, and CRC-32C to read RocksDB's logs.
+//! CRC-32 (IEEE, as in zip and Ethernet) over the store's own rows and over what travels between stores, and CRC-32C to
+//! read RocksDB's logs.
 //!
 //! RocksDB checks its blocks when it reads them; ours is checked after the bytes have travelled all the way to us.
-//! Own rows are few and short, so a byte-wise table is fast enough and spares a dependency.
+//! Own rows are few and short and copies are bounded in rate, so a byte-wise table is fast enough and spares a dependency.
 
 use crate::StoreError;
 
@@ -24,16 +25,22 @@ const fn table(polynomial: u32) -> [u32; 256] {
     table
 }
 
-fn crc(table: &[u32; 256], bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| table[((crc ^ u32::from(*byte)) & 0xFF) as usize] ^ (crc >> 8))
+fn crc(table: &[u32; 256], parts: &[&[u8]]) -> u32 {
+    let bytes = parts.iter().flat_map(|part| part.iter());
+    !bytes.fold(u32::MAX, |crc, byte| table[((crc ^ u32::from(*byte)) & 0xFF) as usize] ^ (crc >> 8))
+}
+
+/// CRC-32 (IEEE) of the parts one after another: for pieces of a store that travel.
+pub fn checksum(parts: &[&[u8]]) -> u32 {
+    crc(&IEEE, parts)
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    crc(&IEEE, bytes)
+    checksum(&[bytes])
 }
 
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
-    crc(&CASTAGNOLI, bytes)
+    crc(&CASTAGNOLI, &[bytes])
 }
 
 /// Appends the checksum of all that is in `row`.
@@ -63,6 +70,7 @@ mod tests {
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
         assert_eq!(crc32c(b"123456789"), 0xE306_9283);
         assert_eq!((crc32(b""), crc32c(b"")), (0, 0));
+        assert_eq!(checksum(&[b"1234", b"", b"56789"]), crc32(b"123456789"));
     }
 
     #[test]

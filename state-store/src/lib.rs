@@ -24,6 +24,7 @@ mod scan;
 mod store;
 
 pub use batch::Batch;
+pub use checksum::checksum;
 pub use error::StoreError;
 pub use identity::Identity;
 pub use memory::MemoryStore;

@@ -3,6 +3,8 @@
 //! Object safe, so that the engine holds an `Arc<dyn Store>` and its tests run on the memory twin. All calls block;
 //! none of them may run on an async executor's thread.
 
+use std::path::Path;
+
 use crate::{Batch, Page, Progress, ScanRange, StoreError};
 
 /// Names a table: the first byte of the key of each of its rows.
@@ -52,6 +54,14 @@ pub trait Store: Send + Sync {
 
     /// Makes everything written so far survive a power cut, and the next open quick. For a clean stop.
     fn flush(&self) -> Result<(), StoreError>;
+
+    /// Makes a copy of the store as it is now in `directory`, which must not exist while its parent does: tables are hard
+    /// links, so it must lie on the same file system, and a few milliseconds are enough. [`crate::open`] opens it as the
+    /// same store, identity and progress included. Commits may go on meanwhile. A store without files refuses.
+    fn checkpoint(&self, directory: &Path) -> Result<(), StoreError> {
+        let detail = format!("a store without files has no checkpoint (asked for in {})", directory.display());
+        Err(StoreError::Misuse { detail })
+    }
 
     /// Bytes that the store takes on disk and in its write buffers, about.
     fn approximate_bytes(&self) -> u64;

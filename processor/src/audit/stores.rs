@@ -112,6 +112,7 @@ fn parts(application: Arc<Bank>, bootstrap: &str, schemas: &SchemaCache) -> anyh
         views: Vec::new(),
         probe: Probe::none(),
         roles: Arc::new(Alone::default()),
+        copier: None,
         application,
     })
 }

@@ -14,6 +14,7 @@ use schemas::control::{self, Directory};
 use schemas::query::NotOwner;
 use schemas::records::{Member, MemberShard, ShardRole};
 
+use super::peers;
 use super::role::{Role, Roles};
 use super::roster::SILENT_BEATS_MAX;
 use crate::clock::SharedClock;
@@ -342,6 +343,10 @@ impl Roles for Board {
         let member = state.directory.owners(shard).and_then(|owners| state.directory.members.get(&owners.active));
         let endpoint = member.map(|member| member.endpoint.clone()).unwrap_or_default();
         NotOwner { epoch: state.directory.epoch(), endpoint }
+    }
+
+    fn peers(&self, shard: i32) -> Vec<String> {
+        peers::of(&self.state.lock().directory, &self.me.instance, shard)
     }
 
     fn is_current(&self) -> bool {

@@ -48,6 +48,10 @@ pub trait Roles: Send + Sync + 'static {
     /// Who owns the shard, for those who ask the wrong instance.
     fn owner(&self, shard: i32) -> NotOwner;
 
+    /// Addresses of others that have the state of the shard and can give copies of it: standbys before the owner, which
+    /// has enough to do.
+    fn peers(&self, shard: i32) -> Vec<String>;
+
     /// Whether this instance may call its answers fresh: it knows what is decided, and nobody can have taken its place
     /// without its knowledge.
     fn is_current(&self) -> bool;
@@ -96,6 +100,10 @@ impl Roles for Alone {
 
     fn owner(&self, _: i32) -> NotOwner {
         NotOwner::default()
+    }
+
+    fn peers(&self, _: i32) -> Vec<String> {
+        Vec::new()
     }
 
     fn is_current(&self) -> bool {

@@ -1,5 +1,6 @@
 //! What a shard is made of: its settings, and everything that its instance lends it. No behaviour.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use state_store::{Store, StoreError};
 
 use crate::clock::SharedClock;
 use crate::membership::{Role, Roles};
+use crate::peer::Copier;
 use crate::probe::Probe;
 use crate::query::view::PartitionView;
 use crate::shard::Interrupt;
@@ -18,6 +20,21 @@ pub trait Stores: Send + Sync + 'static {
     fn open(&self, partition: i32) -> Result<Arc<dyn Store>, StoreError>;
     /// Removes it.
     fn wipe(&self, partition: i32) -> Result<(), StoreError>;
+    /// True when nothing at all is there of a partition.
+    fn is_missing(&self, partition: i32) -> bool {
+        let _ = partition;
+        false
+    }
+    /// Where copies of stores that are given or taken may lie until they are stores; `None`: these have no files.
+    fn exchange(&self) -> Option<PathBuf> {
+        None
+    }
+    /// Makes a copy below [`Stores::exchange`] the store of a partition that has none, if it is whole and belongs here. After
+    /// an error it lies where it was.
+    fn adopt(&self, partition: i32, copy: &Path) -> Result<(), StoreError> {
+        let detail = format!("partition {partition} cannot be taken from {}", copy.display());
+        Err(StoreError::Misuse { detail })
+    }
     /// Memory that all stores hold together now, by part, in bytes. For operators.
     fn memory_bytes(&self) -> Vec<(&'static str, usize)> {
         Vec::new()
@@ -109,6 +126,8 @@ pub struct ShardParts<L, A> {
     pub probe: Probe,
     /// What the instance is told to do for the shard.
     pub roles: Arc<dyn Roles>,
+    /// Copies stores that are missing from other instances; `None`: the changelog restores them.
+    pub copier: Option<Arc<Copier>>,
 }
 
 impl<L, A> ShardParts<L, A> {

@@ -84,6 +84,7 @@ impl<A: Application> Worker<A> {
             views: views.clone(),
             probe: Probe::new(move |step| probed.step(step.name())),
             roles: Arc::new(Alone::default()),
+            copier: None,
         });
         Worker { shard, instance, incarnation, fuse, views, claim_found: None, disk, owns: false, runs }
     }

@@ -20,6 +20,7 @@ mod expiry;
 mod fence;
 mod instances;
 mod partition_faults;
+mod peer;
 mod poison;
 mod reads;
 mod registry_down;

@@ -4,8 +4,8 @@
 //! recovery a prefix of the commits, without flushing families together. Neighbours: `budget` sets the options,
 //! `open` decides whose directory it is, `precheck` looks at the files before RocksDB does, `classify` sorts errors.
 //!
-//! A checkpoint for a new standby needs nothing more than hard links of the tables and a copy of the log: the progress
-//! is a row like any other and so is in it.
+//! A checkpoint for another instance needs nothing more than hard links of the tables and a copy of the log: identity and
+//! progress are rows like any other and so are in it.
 
 mod budget;
 mod classify;
@@ -16,6 +16,7 @@ mod records;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, ErrorKind, ReadOptions, WaitForCompactOptions, WriteBatch, WriteOptions};
 
 pub use budget::Budget;
@@ -46,6 +47,18 @@ impl RocksStore {
     /// The directory of the store.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Holds back compactions, or lets them run again and waits until they are done.
+    pub fn defer_compactions(&self, defer: bool) -> Result<(), StoreError> {
+        let value = if defer { "true" } else { "false" };
+        let set = self.db.set_options(&[("disable_auto_compactions", value)]);
+        set.map_err(|error| self.error("setting of options", &error))?;
+        if !defer {
+            let waited = self.db.wait_for_compact(&WaitForCompactOptions::default());
+            waited.map_err(|error| self.error("compaction", &error))?;
+        }
+        Ok(())
     }
 
     fn view(&self) -> RocksSnapshot<'_> {
@@ -123,6 +136,17 @@ impl Store for RocksStore {
 
     fn flush(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(|error| self.error("flush", &error))
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<(), StoreError> {
+        // RocksDB would say that a file is missing, which is what a damaged store says.
+        if !directory.parent().is_some_and(Path::is_dir) || directory.exists() {
+            let detail = format!("{} is no new directory in one that exists", directory.display());
+            return Err(StoreError::Misuse { detail });
+        }
+        // Memtables are flushed first, so that the copy is tables and next to no log.
+        let made = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(directory));
+        made.map_err(|error| self.error("checkpoint", &error))
     }
 
     fn approximate_bytes(&self) -> u64 {

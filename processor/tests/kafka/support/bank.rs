@@ -1,6 +1,7 @@
 //! A bank of its own for one test: topics under a prefix, commands as any client would send them, and the audit at
 //! the end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -225,7 +226,18 @@ impl Bank {
 
     /// The money adds up, every command has one outcome, nothing is pending.
     pub async fn assert_clean(&self) {
-        let (code, said) = self.space.audit(60).await.unwrap();
+        self.assert_clean_within(60).await;
+    }
+
+    /// The same, with so many seconds for what is in flight.
+    pub async fn assert_clean_within(&self, wait_s: u32) {
+        let (code, said) = self.space.audit(wait_s).await.unwrap();
+        assert_eq!(code, 0, "{said}");
+    }
+
+    /// The same, and the stores of a stopped processor are the fold of the topics, byte for byte.
+    pub async fn assert_clean_with_stores(&self, state_dir: &Path) {
+        let (code, said) = self.space.audit_with_stores(60, state_dir).await.unwrap();
         assert_eq!(code, 0, "{said}");
     }
 }

@@ -178,6 +178,11 @@ impl Processor {
         self.service.state_dir()
     }
 
+    /// Address of its services for gateways and other instances, `http://127.0.0.1:port`.
+    pub fn grpc(&self) -> String {
+        self.service.grpc()
+    }
+
     /// A client of its query service.
     pub fn queries(&self) -> Queries {
         Queries::of(&self.service.grpc(), PARTITIONS)
