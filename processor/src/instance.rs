@@ -163,9 +163,11 @@ impl Instance {
         self.exits.recv().await
     }
 
-    /// Another process uses the name of this instance.
-    pub fn is_usurped(&self) -> bool {
-        matches!(&self.source, Source::Member(membership) if membership.board().is_usurped())
+    /// Why this instance ended by itself, if it did.
+    pub fn refusal(&self) -> Option<String> {
+        let Source::Member(membership) = &self.source else { return None };
+        let usurped = || "another process goes on under this instance's name".to_owned();
+        membership.board().refusal().or_else(|| membership.board().is_usurped().then(usurped))
     }
 
     /// What queries see.

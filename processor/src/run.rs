@@ -46,9 +46,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let (grpc, http) = (parts.grpc, parts.http);
     let mut instance = Instance::start(parts).await?;
     tracing::info!(%grpc, %http, partitions = topology.partitions, shards = topology.shards, "started");
-    wait_for_end(&mut instance).await?;
+    let ended = wait_for_end(&mut instance).await;
     tracing::info!("draining");
-    instance.shut_down().await
+    instance.shut_down().await?;
+    ended
 }
 
 /// The ids of this build's schemas: from the registry, or while it does not answer from the file of an earlier start. A
@@ -121,8 +122,7 @@ fn membership(args: &RunArgs, application: &Bank, incarnation: &str) -> anyhow::
     let options = MembershipOptions {
         control: application.topics().control,
         application: definition.application.clone(),
-        layout: definition.layout,
-        shards: definition.shards,
+        layout: definition.placement(),
         instance: args.instance_name(),
         incarnation: incarnation.to_owned(),
         endpoint: args.endpoint()?,
@@ -166,8 +166,10 @@ async fn wait_for_end(instance: &mut Instance) -> anyhow::Result<()> {
                 }
                 Some((shard, Exit::Stopped(reason))) => tracing::error!(shard, reason, "stopped; needs an operator"),
                 Some((_, Exit::Shutdown)) => {}
-                None if instance.is_usurped() => anyhow::bail!("another process goes on under this instance's name"),
-                None => shards_left = false,
+                None => match instance.refusal() {
+                    Some(reason) => anyhow::bail!(reason),
+                    None => shards_left = false,
+                },
             },
         }
     }

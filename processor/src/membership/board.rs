@@ -17,6 +17,7 @@ use super::role::{Role, Roles};
 use super::roster::SILENT_BEATS_MAX;
 use crate::clock::SharedClock;
 use crate::fault::LogError;
+use crate::layout::Layout;
 use crate::log::{LogAppender, TopicId, TopicPartition};
 
 /// Wait for the acknowledgement of one heartbeat.
@@ -55,6 +56,7 @@ struct State {
     shards_ended: bool,
     ended: bool,
     usurped: bool,
+    refusal: Option<String>,
     parts: BTreeMap<i32, (ShardRole, i64)>,
     /// Monotonic time up to which nobody can have taken this instance for gone.
     current_until: Duration,
@@ -74,7 +76,7 @@ type EndOfAssignment = Box<dyn Fn() -> Result<i64, LogError> + Send + Sync>;
 /// See the module.
 pub struct Board {
     me: Identity,
-    layout: i32,
+    layout: Layout,
     control: TopicId,
     clock: SharedClock,
     beat_interval: Duration,
@@ -86,7 +88,7 @@ pub struct Board {
 
 impl Board {
     pub(super) fn new(
-        (me, layout): (Identity, i32),
+        (me, layout): (Identity, Layout),
         control: TopicId,
         clock: SharedClock,
         beat_interval: Duration,
@@ -126,6 +128,17 @@ impl Board {
     /// Whether somebody else goes on under this name.
     pub fn is_usurped(&self) -> bool {
         self.state.lock().usurped
+    }
+
+    /// The same, because the shards are of another layout than this instance.
+    pub(super) fn end_refused(&self, reason: String) {
+        self.state.lock().refusal = Some(reason);
+        self.end();
+    }
+
+    /// Why this instance has nothing to do here.
+    pub fn refusal(&self) -> Option<String> {
+        self.state.lock().refusal.clone()
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -237,7 +250,7 @@ impl Board {
         }
         let me = &self.me.instance;
         // Shards of another layout are other shards.
-        let ours = state.directory.assignment.as_ref().is_some_and(|assignment| assignment.layout == self.layout);
+        let ours = state.directory.assignment.as_ref().map(Layout::of_assignment) == Some(self.layout);
         match state.directory.owners(shard).filter(|_| ours && state.joined) {
             Some(owners) if owners.active == *me => Role::Active,
             Some(owners) if owners.warming == *me || owners.standbys.contains(me) => Role::Standby,

@@ -16,6 +16,7 @@ mod declaration;
 mod expiry;
 mod fence;
 mod instances;
+mod layout;
 mod poison;
 mod registry_down;
 mod repeats;
