@@ -13,6 +13,7 @@ pub mod audit;
 pub mod commands;
 pub mod control;
 pub mod graphql;
+pub mod idle;
 pub mod kafka;
 pub mod latency;
 pub mod metrics;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::idle::IdleArgs;
 use crate::mix::Mix;
 use crate::schedule::Schedule;
 use crate::worker::WorkerArgs;
@@ -45,6 +46,8 @@ pub enum Command {
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Nothing: what a warm stack costs while it is idle.
+    Idle(IdleArgs),
     /// The process of the loop; started by the others.
     #[command(hide = true)]
     LoopWorker(WorkerArgs),

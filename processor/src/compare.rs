@@ -56,7 +56,7 @@ pub fn compare<L: Log, A: Application>(
     }
     let (wanted, found) = (expected.progress()?, store.progress()?);
     let of = |progress: &state_store::Progress| {
-        (progress.commit_sequence, progress.last_transaction, progress.next_offset.clone())
+        (progress.commit_sequence, progress.last_transaction, progress.next_offset.clone(), progress.layout)
     };
     if of(&wanted) != of(&found) {
         comparison.difference = Some(format!("progress is {:?}, the log says {:?}", of(&found), of(&wanted)));

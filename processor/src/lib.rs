@@ -13,6 +13,7 @@ pub mod fault;
 pub mod formats;
 mod history;
 pub mod instance;
+pub mod layout;
 pub mod log;
 pub mod membership;
 pub mod outbox;

@@ -1,7 +1,8 @@
-//! The bank's processor: `run` it, `audit` what it did, see its `status`, print its `config`.
+//! The bank's processor: `run` it, `audit` what it did, see its `status`, change its `layout`, print its `config`.
 
 mod audit;
 mod bank_app;
+mod change_layout;
 mod config;
 mod dead_letters;
 mod run;
@@ -34,6 +35,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Show the instances, and who owns which shard.
     Status(status::StatusArgs),
+    /// Show the layout of shards that the state is of, or change it.
+    Layout(change_layout::LayoutArgs),
     /// Print the settings of `run` as a Markdown table.
     Config,
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),
         Command::Status(args) => status::run(args),
+        Command::Layout(args) => change_layout::run(args),
         Command::Config => {
             print!("{}", config::markdown::<config::RunArgs>());
             Ok(ExitCode::SUCCESS)

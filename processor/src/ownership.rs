@@ -12,6 +12,7 @@ use state_store::StoreError;
 use crate::context::TaskContext;
 use crate::fault::{Fault, LogError};
 use crate::history::HistoryLoader;
+use crate::layout;
 use crate::log::{Log, TopicPartition};
 use crate::membership::Role;
 use crate::query::view::Life;
@@ -42,6 +43,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         let producer = self.initialise(&transactional_id)?;
         let initialised = self.parts.clock.monotonic();
         let report = self.catch_up(Role::Active)?;
+        self.check_layout()?;
         self.claim_found = self.current_claim()?;
         let restored = self.parts.clock.monotonic();
         let transaction = Transaction::new(producer, Arc::clone(&self.parts.clock), self.parts.options.commit_deadline);
@@ -121,6 +123,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
         self.prepare(Role::Active)?;
         self.catch_up(Role::Active)?;
+        self.check_layout()?;
         let Some(claim) = self.current_claim()? else { return Ok(None) };
         let options = &self.parts.options;
         let ours = claim.instance == options.instance && claim.incarnation == options.incarnation;
@@ -168,17 +171,11 @@ impl<L: Log, A: Application> Shard<L, A> {
 
     /// State of another layout is not ours to go on with: its shards have other producers.
     fn check_layout(&self) -> Result<(), Interrupt> {
-        let definition = self.definition();
-        match self.current_claim()? {
-            Some(claim) if (claim.layout, claim.shards) != (definition.layout, definition.shards) => {
-                Err(Interrupt::Stop(format!(
-                    "the state was written by layout {} with {} shards, configured is layout {} with {}; restore `layout` \
-                     and `shards` in topics.yaml",
-                    claim.layout, claim.shards, definition.layout, definition.shards
-                )))
-            }
-            _ => Ok(()),
-        }
+        let configured = self.definition().placement();
+        self.tasks
+            .iter()
+            .try_for_each(|task| layout::permit(task.committed.layout, configured))
+            .map_err(Interrupt::Stop)
     }
 
     fn open_tasks(&mut self) -> Result<(), Interrupt> {
@@ -198,8 +195,8 @@ impl<L: Log, A: Application> Shard<L, A> {
                 Err(error @ StoreError::Corrupt { .. }) => {
                     return Err(Interrupt::Corrupt { partition, reason: error.to_string() });
                 }
-                // Written under another secret or layout: an operator's doing, and theirs to undo.
-                Err(error @ StoreError::WrongStore { what: "check value" | "layout" | "number of shards", .. }) => {
+                // Written under another secret: an operator's doing, and theirs to undo.
+                Err(error @ StoreError::WrongStore { what: "check value", .. }) => {
                     self.tasks.clear();
                     return Err(Interrupt::Stop(format!("store of partition {partition}: {error}")));
                 }
@@ -248,7 +245,6 @@ impl<L: Log, A: Application> Shard<L, A> {
 
     /// The first transaction: the claim, and the rows that exist from the start.
     fn claim(&mut self, epoch: i64) -> Result<(), Interrupt> {
-        self.check_layout()?;
         let found = self.claim_found.as_ref().map_or(0, |found| found.epoch);
         if self.parts.roles.settles() && found > epoch {
             // It was read to its end: so these epochs are not those of the claims.
@@ -266,6 +262,7 @@ impl<L: Log, A: Application> Shard<L, A> {
             shards: definition.shards,
         };
         let (partitions, key) = (definition.topics.partitions, claim_key(self.parts.id));
+        let placement = definition.placement();
         for (index, task) in self.tasks.iter_mut().enumerate() {
             let partition = task.partition;
             let mut context = TaskContext::new(task, &mut self.outbox, partitions);
@@ -275,13 +272,14 @@ impl<L: Log, A: Application> Shard<L, A> {
                 .open(&mut context)
                 .and_then(|()| if index == 0 { context.put(OWNER_TABLE, &key, &claim) } else { Ok(()) });
             opened.map_err(|error| Interrupt::Stop(format!("partition {partition}: {error}")))?;
-            task.touched = context_has_effects(task);
+            // Every partition says of which layout it is, also one that nothing else touches.
+            task.touched = context_has_effects(task) || task.committed.layout != placement;
         }
         self.commit_staged()
     }
 }
 
-/// The claim touches the first task; the others only when the application opened rows there.
+/// The claim touches the first task; the others when the application opened rows there.
 fn context_has_effects(task: &Task) -> bool {
     task.overlay.bytes() > 0
 }

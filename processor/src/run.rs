@@ -7,7 +7,7 @@ use anyhow::Context;
 use processor::clock::SystemClock;
 use processor::instance::{Instance, InstanceParts, MembershipParts};
 use processor::log::kafka::{KafkaLog, KafkaOptions};
-use processor::membership::{Failure, MembershipOptions, Rules};
+use processor::membership::{MembershipOptions, Rules};
 use processor::peer::PeerOptions;
 use processor::probe::Probe;
 use processor::shard::{Codecs, Exit, ShardOptions};
@@ -47,9 +47,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let (grpc, http) = (parts.grpc, parts.http);
     let mut instance = Instance::start(parts).await?;
     tracing::info!(%grpc, %http, partitions = topology.partitions, shards = topology.shards, "started");
-    wait_for_end(&mut instance).await?;
+    let ended = wait_for_end(&mut instance).await;
     tracing::info!("draining");
-    instance.shut_down().await
+    instance.shut_down().await?;
+    ended
 }
 
 /// The ids of this build's schemas: from the registry, or while it does not answer from the file of an earlier start. A
@@ -123,8 +124,7 @@ fn membership(args: &RunArgs, application: &Bank, incarnation: &str) -> anyhow::
     let options = MembershipOptions {
         control: application.topics().control,
         application: definition.application.clone(),
-        layout: definition.layout,
-        shards: definition.shards,
+        layout: definition.placement(),
         instance: args.instance_name(),
         incarnation: incarnation.to_owned(),
         endpoint: args.endpoint()?,
@@ -169,8 +169,7 @@ async fn wait_for_end(instance: &mut Instance) -> anyhow::Result<()> {
                 Some((shard, Exit::Stopped(reason))) => tracing::error!(shard, reason, "stopped; needs an operator"),
                 Some((_, Exit::Shutdown)) => {}
                 None => match instance.membership_failure() {
-                    Some(Failure::Usurped) => anyhow::bail!("another process goes on under this instance's name"),
-                    Some(Failure::Panicked) => anyhow::bail!("the membership panicked: see above; start it again"),
+                    Some(failure) => anyhow::bail!(failure),
                     None => shards_left = false,
                 },
             },

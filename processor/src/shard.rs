@@ -159,6 +159,7 @@ impl<L: Log, A: Application> Shard<L, A> {
                     Ok(Some(other)) => return Some(Exit::NotOwner(other)),
                     Ok(None) => tracing::info!(shard, "the claim is still ours; initialising again"),
                     Err(Interrupt::Released) => {}
+                    Err(Interrupt::Stop(reason)) => return Some(Exit::Stopped(reason)),
                     Err(interrupt) => {
                         tracing::warn!(shard, ?interrupt, "the claim could not be read; initialising again")
                     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use schemas::records;
 use state_store::{Batch, Overlay, Progress, Store, StoreError, TableId};
 
+use crate::layout::Layout;
 use crate::log::TopicId;
 use crate::outbox::Outbox;
 use crate::query::view::{News, PartitionView};
@@ -34,6 +35,8 @@ pub struct Standing {
     pub last_transaction: i64,
     /// Next offset of the changelog that the store has not applied.
     pub changelog_offset: i64,
+    /// Under which the last transaction was written; the default before the first.
+    pub layout: Layout,
 }
 
 /// See the module.
@@ -160,6 +163,7 @@ impl Task {
     ) -> Result<News, StoreError> {
         self.staged.commit_sequence = self.committed.commit_sequence + 1;
         self.staged.changelog_offset = changelog_offset;
+        self.staged.layout = definition.placement();
         let mut batch = Batch::default();
         stage_rows(&self.overlay, self.store.as_ref(), definition, &mut batch)?;
         for (table, key, row) in &self.event_rows {
@@ -217,6 +221,7 @@ impl Standing {
             commit_sequence: progress.commit_sequence,
             last_transaction: progress.last_transaction,
             changelog_offset: progress.changelog_offset,
+            layout: Layout { number: progress.layout.0, shards: progress.layout.1 },
         }
     }
 
@@ -233,6 +238,7 @@ impl Standing {
             next_offset: self.named_offsets(definition),
             event_offset,
             last_transaction: self.last_transaction,
+            layout: (self.layout.number, self.layout.shards),
             written_at_ms,
         }
     }
@@ -246,6 +252,7 @@ impl Standing {
         }
         self.commit_sequence = record.commit_sequence as u64;
         self.last_transaction = record.last_transaction;
+        self.layout = Layout::of_position(Some(record)).unwrap_or_default();
     }
 
     fn to_record(&self, definition: &Definition, commit_sequence: u64) -> records::Position {
@@ -253,6 +260,8 @@ impl Standing {
             next_offset: self.named_offsets(definition).into_iter().collect(),
             commit_sequence: commit_sequence as i64,
             last_transaction: self.last_transaction,
+            layout: definition.layout,
+            shards: definition.shards,
         }
     }
 

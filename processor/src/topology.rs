@@ -9,13 +9,14 @@ use std::time::Duration;
 use state_store::{StoreError, TableId};
 
 use crate::context::TaskContext;
+use crate::layout::Layout;
 use crate::log::{Record, TopicId, Topics};
 
 /// The shape of a topology. The same for every instance of an application.
 pub struct Definition {
     /// Prefix of the transactional ids and name of the consumer group that mirrors positions.
     pub application: String,
-    /// Version of (partitions, shards), recorded with the state.
+    /// Number of the layout, recorded with the state: whoever changes `shards` raises it.
     pub layout: i32,
     /// Number of shards.
     pub shards: i32,
@@ -37,6 +38,11 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// The layout as one value.
+    pub fn placement(&self) -> Layout {
+        Layout { number: self.layout, shards: self.shards }
+    }
+
     /// The shard that owns `partition`.
     pub fn shard_of(&self, partition: i32) -> i32 {
         partition % self.shards

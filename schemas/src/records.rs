@@ -235,6 +235,10 @@ avro_records! {
         pub next_offset: BTreeMap<String, i64>,
         pub commit_sequence: i64,
         pub last_transaction: i64,
+        #[serde(default)]
+        pub layout: i32,
+        #[serde(default)]
+        pub shards: i32,
     }
 
     /// Changelog: who writes a shard.

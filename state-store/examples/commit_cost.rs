@@ -123,8 +123,6 @@ fn identity(partition: i32) -> Identity {
     Identity {
         application: "example".into(),
         cluster_id: "none".into(),
-        layout: 1,
-        shards: 6,
         partition,
         prefix: String::new(),
         check: Vec::new(),

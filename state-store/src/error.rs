@@ -18,7 +18,7 @@ pub enum StoreError {
         detail: String,
     },
 
-    /// The directory holds the store of another application, cluster, layout or partition. Wipe it and restore, or
+    /// The directory holds the store of another application, cluster or partition. Wipe it and restore, or
     /// refuse to start: by policy of the caller, never by accident.
     #[error(
         "this is another store: {what} is {found}, expected {expected}; wipe the directory or point to the right one"

@@ -1,4 +1,7 @@
 //! Whose store a directory holds.
+//!
+//! The layout of shards is no part of it: the rows of a partition do not depend on the shard that it is in, so a change of
+//! layout keeps the store. Under which layout it was written last is a part of its progress.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +14,6 @@ pub struct Identity {
     pub application: String,
     /// Id of the cluster whose offsets the progress holds.
     pub cluster_id: String,
-    /// Version of the partition-to-shard layout.
-    pub layout: i32,
-    /// Number of shards of that layout.
-    pub shards: i32,
     /// The partition whose tables these are.
     pub partition: i32,
     /// Prefix of the topic names.
@@ -29,8 +28,6 @@ impl Identity {
         let fields = [
             ("application", self.application.clone(), expected.application.clone()),
             ("cluster id", self.cluster_id.clone(), expected.cluster_id.clone()),
-            ("layout", self.layout.to_string(), expected.layout.to_string()),
-            ("number of shards", self.shards.to_string(), expected.shards.to_string()),
             ("partition", self.partition.to_string(), expected.partition.to_string()),
             ("topic prefix", format!("'{}'", self.prefix), format!("'{}'", expected.prefix)),
         ];
@@ -56,8 +53,6 @@ mod tests {
         let ours = Identity {
             application: "bank".into(),
             cluster_id: "c1".into(),
-            layout: 1,
-            shards: 6,
             partition: 3,
             prefix: String::new(),
             check: vec![1, 2],
@@ -66,8 +61,6 @@ mod tests {
         let others = [
             ("application", Identity { application: "shop".into(), ..ours.clone() }),
             ("cluster id", Identity { cluster_id: "c2".into(), ..ours.clone() }),
-            ("layout", Identity { layout: 2, ..ours.clone() }),
-            ("number of shards", Identity { shards: 3, ..ours.clone() }),
             ("partition", Identity { partition: 4, ..ours.clone() }),
             ("topic prefix", Identity { prefix: "test-".into(), ..ours.clone() }),
             ("check value", Identity { check: vec![1, 3], ..ours.clone() }),
@@ -85,8 +78,6 @@ mod tests {
         let ours = Identity {
             application: String::new(),
             cluster_id: String::new(),
-            layout: 0,
-            shards: 0,
             partition: 0,
             prefix: String::new(),
             check: b"secret".to_vec(),

@@ -27,6 +27,7 @@ struct ProgressRow<Topics> {
     commit_sequence: u64,
     next_offset: Topics,
     last_transaction: i64,
+    layout: (i32, i32),
     written_at_ms: i64,
 }
 
@@ -36,6 +37,7 @@ pub(crate) fn put_progress(batch: &mut Batch, progress: &Progress) -> Result<(),
         commit_sequence: progress.commit_sequence,
         next_offset: &progress.next_offset,
         last_transaction: progress.last_transaction,
+        layout: progress.layout,
         written_at_ms: progress.written_at_ms,
     };
     put(batch, PROGRESS, &row)
@@ -73,6 +75,7 @@ pub(crate) fn read_progress(view: &dyn Snapshot) -> Result<Progress, StoreError>
             next_offset: row.next_offset,
             event_offset,
             last_transaction: row.last_transaction,
+            layout: row.layout,
             written_at_ms: row.written_at_ms,
         },
     })

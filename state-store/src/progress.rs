@@ -18,6 +18,8 @@ pub struct Progress {
     pub event_offset: BTreeMap<String, i64>,
     /// Highest transaction id given out.
     pub last_transaction: i64,
+    /// Layout of shards under which the last applied transaction was written: number and shards; zeros: none was.
+    pub layout: (i32, i32),
     /// Wall time of the commit, as the caller saw it, milliseconds since 1970. Tells a store that is too old to trust.
     pub written_at_ms: i64,
 }

@@ -17,8 +17,6 @@ fn another_identity_is_refused_and_nothing_is_lost() {
     let others = [
         ("application", Identity { application: "shop".into(), ..ours.clone() }),
         ("cluster id", Identity { cluster_id: "other".into(), ..ours.clone() }),
-        ("layout", Identity { layout: 2, ..ours.clone() }),
-        ("number of shards", Identity { shards: 12, ..ours.clone() }),
         ("partition", Identity { partition: 4, ..ours.clone() }),
         ("topic prefix", Identity { prefix: String::new(), ..ours.clone() }),
         ("check value", Identity { check: vec![8; 16], ..ours.clone() }),

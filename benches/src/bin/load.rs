@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use benches::idle;
 use benches::options::{Cli, Command};
 use benches::session::{self, Level};
 use benches::worker;
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
         }
         Command::Graphql { run } => session::run(&Level::Graphql, run),
         Command::Loop { run } => session::run(&Level::Loop, run),
+        Command::Idle(args) => idle::run(args).map(|()| true),
         Command::LoopWorker(args) => worker::run(args).map(|()| true),
     };
     match result {

@@ -149,8 +149,6 @@ pub fn identity(topology: &Topology, cluster_id: String, check: Vec<u8>) -> Iden
     Identity {
         application: application_name(topology),
         cluster_id,
-        layout: topology.layout,
-        shards: topology.shards,
         partition: 0,
         prefix: topology.prefix.clone(),
         check,

@@ -19,6 +19,7 @@ use super::role::{Role, Roles};
 use super::roster::SILENT_BEATS_MAX;
 use crate::clock::SharedClock;
 use crate::fault::LogError;
+use crate::layout::Layout;
 use crate::log::{LogAppender, TopicId, TopicPartition};
 
 /// Wait for the acknowledgement of one heartbeat.
@@ -45,12 +46,17 @@ pub struct Identity {
 }
 
 /// Why a membership ended that nobody asked to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Another process goes on under this name.
+    #[error("another process goes on under this instance's name; give each its own")]
     Usurped,
     /// Its reading thread panicked.
+    #[error("the membership panicked, the log says where; start the instance again")]
     Panicked,
+    /// The shards are of another layout than this instance.
+    #[error("{0}")]
+    OtherLayout(String),
 }
 
 #[derive(Default)]
@@ -89,7 +95,7 @@ type EndOfAssignment = Box<dyn Fn() -> Result<i64, LogError> + Send + Sync>;
 /// See the module.
 pub struct Board {
     me: Identity,
-    layout: i32,
+    layout: Layout,
     control: TopicId,
     clock: SharedClock,
     beat_interval: Duration,
@@ -101,7 +107,7 @@ pub struct Board {
 
 impl Board {
     pub(super) fn new(
-        (me, layout): (Identity, i32),
+        (me, layout): (Identity, Layout),
         control: TopicId,
         clock: SharedClock,
         beat_interval: Duration,
@@ -146,7 +152,13 @@ impl Board {
 
     /// Why it ended, when nobody asked it to.
     pub fn failure(&self) -> Option<Failure> {
-        self.state.lock().failure
+        self.state.lock().failure.clone()
+    }
+
+    /// The same, because the shards are of another layout than this instance.
+    pub(super) fn end_refused(&self, reason: String) {
+        self.state.lock().failure = Some(Failure::OtherLayout(reason));
+        self.end();
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -276,7 +288,7 @@ impl Board {
         }
         let me = &self.me.instance;
         // Shards of another layout are other shards.
-        let ours = state.directory.assignment.as_ref().is_some_and(|assignment| assignment.layout == self.layout);
+        let ours = state.directory.assignment.as_ref().map(Layout::of_assignment) == Some(self.layout);
         match state.directory.owners(shard).filter(|_| ours && state.joined) {
             Some(owners) if owners.active == *me => Role::Active,
             Some(owners) if owners.warming == *me || owners.standbys.contains(me) => Role::Standby,

@@ -19,6 +19,7 @@ use schemas::records::Assignment;
 use super::assignment::{self, Rules};
 use super::roster::Roster;
 use crate::fault::Fault;
+use crate::layout::Layout;
 use crate::log::{Log, LogProducer, OutRecord, TopicId, TopicPartition};
 
 /// Of the initialisation, which waits half a second when it meets an open transaction.
@@ -33,8 +34,7 @@ const TURN_BEATS: u32 = 3;
 pub(super) struct Field {
     pub control: TopicId,
     pub transactional_id: String,
-    pub layout: i32,
-    pub shards: i32,
+    pub layout: Layout,
     pub rules: Rules,
 }
 
@@ -107,8 +107,8 @@ impl<L: Log> Leader<L> {
         }
         let (me, _) = &self.me;
         if let Some(assignment) = &directory.assignment {
-            // Of a layout that came after mine: not for me to decide about.
-            if assignment.layout > self.field.layout {
+            // Of another layout: not for me to decide about.
+            if Layout::of_assignment(assignment) != self.field.layout {
                 return false;
             }
             let (leader, life) = (&assignment.leader, &assignment.leader_incarnation);
@@ -167,8 +167,9 @@ impl<L: Log> Leader<L> {
 
     /// `Some`: what is to be written, because it differs, or because I have not yet said that I lead.
     fn decide(&self, directory: &Directory, roster: &Roster) -> Option<Assignment> {
-        let Field { layout, shards, rules, .. } = self.field;
+        let Field { layout: Layout { number: layout, shards }, rules, .. } = self.field;
         let previous = directory.assignment.as_ref();
+        // Another layout came while I led: then I am fenced.
         let same_layout = previous.filter(|previous| previous.layout == layout);
         let before = same_layout.map_or(&[][..], |previous| &previous.shards);
         // Whoever died before I began must not be given shards: until that is found out I only say that I lead.

@@ -9,6 +9,7 @@ use schemas::{AvroRecord, Encoder, SchemaCache};
 
 use super::*;
 use crate::clock::{SharedClock, SystemClock};
+use crate::layout::Layout;
 use crate::log::memory::MemoryLog;
 use crate::log::{TopicId, Topics};
 
@@ -46,8 +47,7 @@ impl Cluster {
         let options = MembershipOptions {
             control: self.control,
             application: "test".to_owned(),
-            layout: 1,
-            shards: SHARDS,
+            layout: Layout { number: 1, shards: SHARDS },
             instance: name.to_owned(),
             incarnation: format!("{:04}", self.lives),
             endpoint: format!("http://{name}"),

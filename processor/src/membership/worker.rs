@@ -15,6 +15,7 @@ use super::leader::{Field, Leader};
 use super::roster::Roster;
 use crate::clock::{Clock, SharedClock};
 use crate::fault::LogError;
+use crate::layout::{self, Layout};
 use crate::log::{Log, LogAppender, LogConsumer, Record, RecordBatch, TopicId, TopicPartition};
 
 /// Between two heartbeats, from the acknowledgement of the one to the next.
@@ -35,9 +36,7 @@ pub struct MembershipOptions {
     /// First part of the leader's transactional id.
     pub application: String,
     /// Layout of the shards.
-    pub layout: i32,
-    /// Number of shards.
-    pub shards: i32,
+    pub layout: Layout,
     /// Name of this instance.
     pub instance: String,
     /// This life of it; a later one is greater.
@@ -102,7 +101,6 @@ impl Membership {
                     control: options.control,
                     transactional_id: format!("{}.leader", options.application),
                     layout: options.layout,
-                    shards: options.shards,
                     rules: options.rules,
                 },
                 (options.instance.clone(), options.incarnation.clone()),
@@ -244,6 +242,11 @@ impl<L: Log> Worker<L> {
                 self.board.end_usurped();
                 return;
             }
+            if let Some(reason) = self.refusal() {
+                tracing::error!(instance = self.options.instance, reason, "this process ends");
+                self.board.end_refused(reason);
+                return;
+            }
         }
     }
 
@@ -272,6 +275,15 @@ impl<L: Log> Worker<L> {
         self.prove(read_to)?;
         self.board.publish(&self.directory, (read_to, acted_to), self.owned_elsewhere(), self.roster.is_joined());
         Ok(())
+    }
+
+    /// Why an instance with this layout has nothing to do here: as the assignment says it at its end, because what it
+    /// said before may be of earlier layouts.
+    fn refusal(&self) -> Option<String> {
+        let assignment = self.directory.assignment.as_ref()?;
+        let reason = layout::permit(Layout::of_assignment(assignment), self.options.layout).err()?;
+        let end = self.log.watermarks(self.at(control::ASSIGNMENT_PARTITION)).ok()?.high;
+        (self.unread.is_none() && self.read_to[0] >= end).then_some(reason)
     }
 
     /// After a gap in its heartbeats an instance may have been given up without knowing it. It is current again when the

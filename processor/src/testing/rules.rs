@@ -166,7 +166,8 @@ fn agrees<A: Application>(simulation: &Simulation<A>, partition: i32, store: &dy
     }
     let progress = store.snapshot().and_then(|snapshot| snapshot.progress()).map_err(|error| error.to_string())?;
     let position = expected.position.unwrap_or_default();
-    let stored = (progress.next_offset, progress.commit_sequence as i64, progress.last_transaction);
-    let told = (position.next_offset, position.commit_sequence, position.last_transaction);
+    let stored = (progress.next_offset, progress.commit_sequence as i64, progress.last_transaction, progress.layout);
+    let told =
+        (position.next_offset, position.commit_sequence, position.last_transaction, (position.layout, position.shards));
     if stored == told { Ok(()) } else { Err(format!("stands at {stored:?}, the changelog says {told:?}")) }
 }

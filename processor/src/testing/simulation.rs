@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemas::Encoder;
 use state_store::TableId;
 
 use super::conditions::Conditions;
@@ -17,6 +18,7 @@ use super::disk::Disk;
 use super::expected;
 use super::worker::{Round, Surroundings, Worker};
 use super::{ManualClock, rules};
+use crate::layout::{Change, ChangeError, Site};
 use crate::log::TopicPartition;
 use crate::log::memory::{Chance, MemoryLog, Tombstones};
 use crate::shard::{Codecs, ShardOptions};
@@ -32,6 +34,10 @@ const STEPS_TO_DEATH: u64 = 60;
 const ROUNDS_TO_REST: usize = 2_000;
 /// Rounds of every worker after which those that were replaced are ended.
 const ROUNDS_OF_PATIENCE: usize = 200;
+/// A change of layout is done when it was begun so often.
+const ATTEMPTS_TO_CHANGE: usize = 1_000;
+/// Per thousand steps of a change.
+const DEATHS_OF_A_CHANGE: u32 = 200;
 /// Lines of the trace that a breach shows.
 const LINES_SHOWN: usize = 60;
 
@@ -198,6 +204,45 @@ impl<A: Application> Simulation<A> {
         for index in (0..self.workers.len()).rev() {
             if rules::is_replaced(self, index) {
                 self.die(index, "replaced");
+            }
+        }
+    }
+
+    /// Ends all workers and begins the layout of `application`, which is the same application otherwise. The log may fail
+    /// meanwhile, and whoever makes the change may die between two steps: it is begun again until it is done.
+    pub fn change_layout(&mut self, application: A) -> Result<(), Breach> {
+        self.workers.clear();
+        self.surroundings.application = Arc::new(application);
+        for _ in 0..ATTEMPTS_TO_CHANGE {
+            match self.try_to_change_layout() {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.note("a change of layout dies".to_owned()),
+                Err(ChangeError::Again(reason)) => self.note(format!("a change of layout fails: {reason}")),
+                Err(error) => return Err(self.breach("a layout can be changed", error.to_string())),
+            }
+        }
+        Err(self.breach("a change of layout ends", "it never did".to_owned()))
+    }
+
+    fn try_to_change_layout(&mut self) -> Result<bool, ChangeError> {
+        let Surroundings { log, application, codecs, clock, .. } = &self.surroundings;
+        let site = Site {
+            log,
+            clock,
+            definition: application.definition(),
+            control: None,
+            schemas: &codecs.schemas,
+            position: codecs.position,
+            // Without a control topic nothing is assigned.
+            assignment: Encoder::new(0),
+        };
+        let Some(mut change) = Change::plan(&site)? else { return Ok(true) };
+        loop {
+            if self.chance.per_mille(DEATHS_OF_A_CHANGE) {
+                return Ok(false);
+            }
+            if change.step(&site)?.is_none() {
+                return Ok(true);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod bad_records;
 mod harness;
+mod layouts;
 mod ledger;
 mod schedules;
 mod workload;

@@ -92,8 +92,11 @@ async fn f25_state_of_another_layout_or_secret_is_refused() {
     let text = fs::read_to_string(&bank.space.topics_file).unwrap();
     let other = bank.space.dir.join("other.yaml");
     fs::write(&other, text.replace("shards: 2", "shards: 1")).unwrap();
-    let mut misled = bank.launch("p1", |builder| builder.env("KONTOR_TOPICS", &other));
-    stops_with(&mut misled, "shards").await;
+    let line = refusal(&bank, &other).await;
+    assert!(line.contains("the state is of layout 1 with 2 shards, configured is layout 1 with 1"), "{line}");
+    // One that is no member of anything finds out by the state alone.
+    let mut misled = bank.launch_alone("p1", |builder| builder.env("KONTOR_TOPICS", &other));
+    stops_with(&mut misled, "restore `shards`").await;
 
     let secret = bank.space.dir.join("another-secret");
     fs::write(&secret, "another secret of this bank, long enough").unwrap();

@@ -19,6 +19,7 @@ mod derived;
 mod expiry;
 mod fence;
 mod instances;
+mod layout;
 mod partition_faults;
 mod peer;
 mod poison;

@@ -125,6 +125,8 @@ pub(crate) fn position() -> Position {
         next_offset: BTreeMap::from([(text("commands"), 12), (text("transfers"), i64::MAX)]),
         commit_sequence: 4,
         last_transaction: 3,
+        layout: 1,
+        shards: 6,
     }
 }
 

@@ -263,9 +263,10 @@ proptest! {
 
     #[test]
     fn any_position_survives(
-        next_offset in proptest::collection::btree_map(any_text(), any::<i64>(), 0..6), numbers in any::<(i64, i64)>(),
+        next_offset in proptest::collection::btree_map(any_text(), any::<i64>(), 0..6), numbers in any::<(i64, i64, i32, i32)>(),
     ) {
-        survives(&Position { next_offset, commit_sequence: numbers.0, last_transaction: numbers.1 });
+        let (commit_sequence, last_transaction, layout, shards) = numbers;
+        survives(&Position { next_offset, commit_sequence, last_transaction, layout, shards });
     }
 
     #[test]

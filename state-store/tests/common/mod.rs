@@ -16,8 +16,6 @@ pub fn identity() -> Identity {
     Identity {
         application: "bank".into(),
         cluster_id: "4L6g3nShT-eMCtK--X86sw".into(),
-        layout: 1,
-        shards: 6,
         partition: 3,
         prefix: "test-".into(),
         check: vec![7; 16],
@@ -57,6 +55,7 @@ pub fn progress(sequence: u64) -> Progress {
         next_offset: BTreeMap::from([("commands".into(), offset + 2), ("transfers".into(), offset + 3)]),
         event_offset: BTreeMap::new(),
         last_transaction: offset + 4,
+        layout: (1, 6),
         written_at_ms: offset + 5,
     }
 }

@@ -259,7 +259,7 @@ impl History {
             };
             let next_offset = [("t.commands", Topic::Commands), ("t.transfers", Topic::Transfers)];
             let next_offset = next_offset.map(|(name, topic)| (name.to_string(), done(topic))).into_iter().collect();
-            let record = Position { next_offset, commit_sequence: 5, last_transaction: 0 };
+            let record = Position { next_offset, commit_sequence: 5, ..Position::default() };
             let scope = Scope { partition, partitions: PARTITIONS };
             for offset in 1000..1001 + i64::from(self.stale_position) {
                 fold.apply(At { topic: Topic::Changelog, partition, offset }, scope.position(&record));

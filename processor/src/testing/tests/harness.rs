@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ledger::{ACCOUNTS, Account, BY_TIME, KEPT_MS, Ledger, OUTCOMES};
 use super::workload::{self, Command, Expectation};
+use crate::layout::Layout;
 use crate::log::memory::{Chance, StoredRecord};
 use crate::log::{TopicId, TopicPartition};
 use crate::testing::{Breach, Conditions, Simulation, codecs};
@@ -22,19 +23,34 @@ pub struct Run {
 
 /// Runs a seed to its end, without any check but those made on the way.
 pub fn run(seed: u64, conditions: Conditions) -> Result<Run, Breach> {
+    run_through(seed, conditions, &[])
+}
+
+/// The same; on the way the layout changes to each of these.
+pub fn run_through(seed: u64, conditions: Conditions, layouts: &[Layout]) -> Result<Run, Breach> {
     let mut chance = Chance::new(!seed);
     let commands = workload::commands(&mut chance, COMMANDS);
     let expected = workload::expect(&commands);
     let ledger = Ledger::new(PARTITIONS, SHARDS);
     let mut simulation = Simulation::new(seed, conditions, ledger, codecs(&[]).unwrap());
-    feed(&mut simulation, &mut chance, &commands)?;
+    let numbered: Vec<_> = commands.iter().enumerate().collect();
+    let mut parts = numbered.chunks(commands.len().div_ceil(layouts.len() + 1));
+    feed(&mut simulation, &mut chance, parts.next().unwrap_or_default())?;
+    for (layout, part) in layouts.iter().zip(parts) {
+        simulation.change_layout(Ledger::of_layout(PARTITIONS, *layout))?;
+        feed(&mut simulation, &mut chance, part)?;
+    }
     simulation.drain()?;
     Ok(Run { simulation, expected })
 }
 
-fn feed(simulation: &mut Simulation<Ledger>, chance: &mut Chance, commands: &[Command]) -> Result<(), Breach> {
-    for (number, command) in commands.iter().enumerate() {
-        workload::append(simulation.application(), simulation.log(), command, number);
+fn feed(
+    simulation: &mut Simulation<Ledger>,
+    chance: &mut Chance,
+    commands: &[(usize, &Command)],
+) -> Result<(), Breach> {
+    for (number, command) in commands {
+        workload::append(simulation.application(), simulation.log(), command, *number);
         for _ in 0..chance.below(2 * STEPS_PER_COMMAND) {
             simulation.step()?;
         }

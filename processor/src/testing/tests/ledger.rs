@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use state_store::TableId;
 
 use crate::context::TaskContext;
+use crate::layout::Layout;
 use crate::log::{Record, TopicId, Topics};
 use crate::topology::{
     Answer, Application, BadRecord, Definition, EventTopic, FormatError, Input, ProcessError, RowFormat, RowSink, Table,
@@ -55,6 +56,10 @@ pub fn home(account: &str, partitions: i32) -> i32 {
 
 impl Ledger {
     pub fn new(partitions: i32, shards: i32) -> Ledger {
+        Ledger::of_layout(partitions, Layout { number: 1, shards })
+    }
+
+    pub fn of_layout(partitions: i32, layout: Layout) -> Ledger {
         let mut topics = Topics::new(partitions);
         let [commands, transfers, results, moves, changelog, dead_letters] =
             ["commands", "transfers", "results", "moves", "changelog", "dead_letters"].map(|name| topics.add(name));
@@ -71,8 +76,8 @@ impl Ledger {
         let application = "ledger".to_owned();
         let definition = Definition {
             application,
-            layout: 1,
-            shards,
+            layout: layout.number,
+            shards: layout.shards,
             topics,
             inputs,
             changelog,

@@ -179,8 +179,6 @@ fn identity(bank: &Bank) -> Identity {
     Identity {
         application: format!("{}kontor", bank.space.prefix),
         cluster_id: schemas::topics::fetch_cluster_id(client(bank).client(), DEADLINE).unwrap(),
-        layout: bank.topology.layout,
-        shards: bank.topology.shards,
         partition: 0,
         prefix: bank.space.prefix.clone(),
         check: tokens.check_value().0.to_vec(),
