@@ -77,8 +77,6 @@ fn identity() -> Identity {
     Identity {
         application: "cost".into(),
         cluster_id: "none".into(),
-        layout: 1,
-        shards: 1,
         partition: 0,
         prefix: String::new(),
         check: Vec::new(),

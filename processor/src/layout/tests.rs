@@ -101,6 +101,8 @@ impl World {
             grace_beats: 0,
             seen: 0,
             shards: Vec::new(),
+            stopped: Vec::new(),
+            layout: 0,
         };
         let mut value = Vec::new();
         Encoder::new(2).encode(&record, &mut value).unwrap();

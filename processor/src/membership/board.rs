@@ -266,7 +266,7 @@ impl Board {
             let state = self.state.lock();
             (state.parts.iter().map(part).collect(), state.stopped.iter().copied().collect(), state.acted_to)
         };
-        let (Identity { instance, incarnation, endpoint, rack }, layout) = (self.me.clone(), self.layout);
+        let (Identity { instance, incarnation, endpoint, rack }, layout) = (self.me.clone(), self.layout.number);
         Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards, stopped, layout }
     }
 

@@ -29,8 +29,10 @@ mod tests {
     fn member(name: &str, role: ShardRole, lag: i64) -> (String, Member) {
         let shards = vec![MemberShard { shard: 0, role, lag }];
         let (instance, endpoint) = (name.to_owned(), format!("http://{name}"));
-        let (incarnation, rack) = (String::new(), String::new());
-        (name.to_owned(), Member { instance, incarnation, endpoint, rack, beat: 1, grace_beats: 0, seen: 0, shards })
+        let (incarnation, rack, stopped) = (String::new(), String::new(), Vec::new());
+        let (beat, grace_beats, seen, layout) = (1, 0, 0, 1);
+        let member = Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards, stopped, layout };
+        (name.to_owned(), member)
     }
 
     fn directory(members: Vec<(String, Member)>) -> Directory {

@@ -35,8 +35,6 @@ fn stores(directory: &Path, partitions_of: &str) -> DiskStores {
     let identity = Identity {
         application: partitions_of.to_owned(),
         cluster_id: "cluster".to_owned(),
-        layout: 1,
-        shards: 1,
         partition: 0,
         prefix: String::new(),
         check: vec![1],

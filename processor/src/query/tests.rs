@@ -36,6 +36,10 @@ impl Roles for Told {
     }
     fn await_release(&self, _: i32) {}
     fn report(&self, _: i32, _: Option<(ShardRole, i64)>) {}
+    fn give_up(&self, _: i32) {}
+    fn peers(&self, _: i32) -> Vec<String> {
+        Vec::new()
+    }
     fn settles(&self) -> bool {
         true
     }

@@ -52,7 +52,7 @@ async fn r05_state_that_is_larger_than_its_memory_runs_and_is_restored() {
     let rows = processor.queries().rows().await;
     let state_mib = size_of(&processor.state_dir()) >> 20;
     let (held, usage) = (held_mib(&processor).await, Usage::of(processor.pid()));
-    println!("{state_mib} MiB of state, {held:.1} MiB held of it; process before {before:?}, after {usage:?}");
+    println!("{state_mib} MiB of state, {held:.1} MiB held of it; process before {before}, after {usage}");
     assert!(
         state_mib >= TIMES * (CACHE_MIB + BUFFERS_MIB),
         "the state of {state_mib} MiB is too small to show anything"
@@ -65,7 +65,7 @@ async fn r05_state_that_is_larger_than_its_memory_runs_and_is_restored() {
     let took = processor.restart().await;
     processor.history_complete().await;
     let (held, usage) = (held_mib(&processor).await, Usage::of(processor.pid()));
-    println!("restored in {} ms; {held:.1} MiB held; {usage:?}", took.as_millis());
+    println!("restored in {} ms; {held:.1} MiB held; {usage}", took.as_millis());
     assert!(held < 3.0 * (CACHE_MIB + BUFFERS_MIB) as f64, "{held:.1} MiB of the state are held in memory");
     let again = processor.queries().rows().await;
     let differs: BTreeMap<_, _> = rows.iter().filter(|(key, row)| again.get(*key) != Some(row)).take(1).collect();

@@ -138,8 +138,8 @@ async fn f8_without_a_broker_reads_are_marked_stale_and_commands_are_refused() {
     println!("{}", refusals.line("a command is refused"));
     for (pid, before) in pids.iter().zip(&before) {
         let now = Usage::of(*pid);
-        println!("before {before:?}, after {} s without a broker {now:?}", down.as_secs());
-        assert!(now.rss_mib <= before.rss_mib + GROWTH_MIB, "it grew from {before:?} to {now:?}");
+        println!("before {before}, after {} s without a broker {now}", down.as_secs());
+        assert!(now.rss_mib <= before.rss_mib + GROWTH_MIB, "it grew from {before} to {now}");
     }
 
     scene.broker.start_again().await.unwrap();

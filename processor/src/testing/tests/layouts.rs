@@ -76,6 +76,7 @@ impl World {
             views: (0..PARTITIONS).map(view).collect(),
             probe: Probe::none(),
             roles: Arc::new(Alone::default()),
+            copier: None,
             application,
         })
     }

@@ -11,6 +11,12 @@ pub struct Usage {
     pub descriptors: usize,
 }
 
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} MiB, {} threads, {} descriptors", self.rss_mib, self.threads, self.descriptors)
+    }
+}
+
 impl Usage {
     /// Of the process of now.
     pub fn of(pid: i32) -> Usage {
