@@ -103,10 +103,9 @@ impl Tail {
                     tracing::debug!(%error, "the control topic cannot be read right now");
                     std::thread::sleep(PAUSE);
                 }
-                None if past.is_read(consumer) => {
-                    if std::mem::take(&mut news) {
-                        self.control.publish(&directory);
-                    }
+                None if news && past.is_read(consumer) => {
+                    news = false;
+                    self.control.publish(&directory);
                 }
                 None => {}
             }
