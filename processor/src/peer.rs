@@ -22,12 +22,11 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use schemas::peer::peer_server::PeerServer;
 use tokio_util::sync::CancellationToken;
-
-use std::sync::Arc;
 
 use crate::clock::SharedClock;
 use crate::query::view::PartitionView;
@@ -75,7 +74,7 @@ pub(crate) fn sides(
 }
 
 /// What an earlier life left there is worth nothing.
-fn make_anew(directory: &PathBuf) -> std::io::Result<()> {
+fn make_anew(directory: &Path) -> std::io::Result<()> {
     if directory.exists() {
         std::fs::remove_dir_all(directory)?;
     }
