@@ -51,7 +51,7 @@ pub async fn plans(fleet: &Fleet, holders: &[Holder], count: usize) -> Vec<Plan>
         let cursor = if on_all { &all } else { &own[holder] };
         Plan {
             iban: (!on_all).then(|| holders[holder].iban.clone()),
-            after: (number % 3 > 0).then(|| cursor.clone()),
+            after: (!number.is_multiple_of(3)).then(|| cursor.clone()),
             gateway: number / 2,
             roam_every: (number % 40 == 7 || number % 10 == 3).then_some(if on_all { 150 } else { 15 }),
         }
