@@ -49,18 +49,6 @@ impl RocksStore {
         &self.path
     }
 
-    /// Holds back compactions, or lets them run again and waits until they are done.
-    pub fn defer_compactions(&self, defer: bool) -> Result<(), StoreError> {
-        let value = if defer { "true" } else { "false" };
-        let set = self.db.set_options(&[("disable_auto_compactions", value)]);
-        set.map_err(|error| self.error("setting of options", &error))?;
-        if !defer {
-            let waited = self.db.wait_for_compact(&WaitForCompactOptions::default());
-            waited.map_err(|error| self.error("compaction", &error))?;
-        }
-        Ok(())
-    }
-
     fn view(&self) -> RocksSnapshot<'_> {
         RocksSnapshot { view: self.db.snapshot(), store: self }
     }
