@@ -42,6 +42,9 @@ pub use parts::{Codecs, ShardOptions, ShardParts, Stores};
 /// Longest wait for something to do.
 const REST: Duration = Duration::from_secs(1);
 
+/// Positions that did not change are mirrored again after this time; the broker forgets them after a week.
+const MIRROR_AGAIN: Duration = Duration::from_secs(3600);
+
 /// What a shard holds only while it owns its partitions.
 pub(crate) struct Owned<L: Log> {
     pub transaction: Transaction<L::Producer>,
@@ -59,6 +62,8 @@ pub struct Shard<L: Log, A: Application> {
     pub(crate) polled: RecordBatch,
     policy: CommitPolicy,
     mirrored_at: Duration,
+    /// The positions that were mirrored last, and when.
+    mirrored: (Vec<(TopicPartition, i64)>, Duration),
     waiting: bool,
     checked_at: Duration,
     /// The claim in the changelog when this shard was initialised last.
@@ -80,6 +85,7 @@ impl<L: Log, A: Application> Shard<L, A> {
             polled: RecordBatch::default(),
             policy: CommitPolicy::default(),
             mirrored_at: Duration::ZERO,
+            mirrored: (Vec::new(), Duration::ZERO),
             waiting: false,
             checked_at: Duration::ZERO,
             claim_found: None,
@@ -349,9 +355,15 @@ impl<L: Log, A: Application> Shard<L, A> {
         }
         self.mirrored_at = now;
         let positions = self.input_positions();
+        let (mirrored, at) = &self.mirrored;
+        // Each costs the broker a record: an idle shard mirrors only so that its positions are not forgotten.
+        if positions == *mirrored && now.saturating_sub(*at) < MIRROR_AGAIN {
+            return;
+        }
         if let Some(consumer) = &mut self.consumer {
             consumer.mirror(&positions);
         }
+        self.mirrored = (positions, now);
     }
 
     pub(crate) fn input_positions(&self) -> Vec<(TopicPartition, i64)> {

@@ -32,7 +32,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// What to make of records that an open transaction hides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Open {
-    /// There is somebody at work: what can be seen will do, as long as it is something.
+    /// Somebody is at work, or died at work: what can be seen before it will do, as long as it is something.
     Tolerated,
     /// There must be none.
     Refused,
@@ -54,10 +54,14 @@ pub(super) fn positions<L: Log>(
             let from = log.high.saturating_sub(tail).max(log.low);
             parts.push(Part { at, from, high: log.high, is_whole: from == log.low });
         }
-        read(site, &parts, open, &mut found)?;
+        let hidden = read(site, &parts, open, &mut found)?;
         for part in &parts {
-            if part.is_whole || found.contains_key(&part.at.partition) {
-                wanted.remove(&part.at.partition);
+            let partition = part.at.partition;
+            if part.is_whole && hidden.contains(&partition) && !found.contains_key(&partition) {
+                return Err(behind_an_open_transaction(&[partition]));
+            }
+            if part.is_whole || found.contains_key(&partition) {
+                wanted.remove(&partition);
             }
         }
         tail = tail.saturating_mul(GROWTH);
@@ -72,15 +76,16 @@ struct Part {
     is_whole: bool,
 }
 
+/// Reads these tails; gives the partitions that were not read to their ends.
 fn read<L: Log>(
     site: &Site<'_, L>,
     parts: &[Part],
     open: Open,
     found: &mut BTreeMap<i32, Position>,
-) -> Result<(), ChangeError> {
+) -> Result<Vec<i32>, ChangeError> {
     let mut left: Vec<&Part> = parts.iter().filter(|part| part.from < part.high).collect();
     if left.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut consumer = site.log.consumer("layout")?;
     let starts: Vec<_> = left.iter().map(|part| (part.at, part.from)).collect();
@@ -104,18 +109,21 @@ fn read<L: Log>(
         if !polled.is_empty() {
             came = now;
         }
-        let seen = left.iter().all(|part| found.contains_key(&part.at.partition));
-        if open == Open::Tolerated && seen && now.saturating_sub(came) > SILENCE {
-            return Ok(());
+        let hidden: Vec<i32> = left.iter().map(|part| part.at.partition).collect();
+        if open == Open::Tolerated && now.saturating_sub(came) > SILENCE {
+            return Ok(hidden);
         }
         if now.saturating_sub(began) > DEADLINE {
-            let partitions: Vec<i32> = left.iter().map(|part| part.at.partition).collect();
-            return Err(ChangeError::Again(format!(
-                "the changelog of partitions {partitions:?} cannot be read to its end: somebody's transaction is open there"
-            )));
+            return Err(behind_an_open_transaction(&hidden));
         }
     }
-    Ok(())
+    Ok(Vec::new())
+}
+
+fn behind_an_open_transaction(partitions: &[i32]) -> ChangeError {
+    ChangeError::Again(format!(
+        "the changelog of partitions {partitions:?} cannot be read to its end: a transaction is open there"
+    ))
 }
 
 fn decode<L: Log>(site: &Site<'_, L>, record: &Record<'_>) -> Result<Position, ChangeError> {

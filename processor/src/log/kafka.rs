@@ -7,6 +7,7 @@ mod appender;
 mod commit;
 mod consumer;
 mod producer;
+mod served;
 
 use std::sync::Arc;
 use std::time::Duration;

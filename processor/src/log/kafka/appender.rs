@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 
+use super::served::ServedProducer;
 use crate::fault::LogError;
 use crate::log::{LogAppender, TopicPartition, Topics};
 
@@ -32,7 +32,7 @@ impl ProducerContext for ReportContext {
 
 /// See the module.
 pub struct KafkaAppender {
-    inner: Option<ThreadedProducer<ReportContext>>,
+    inner: Option<ServedProducer<ReportContext>>,
     reports: Receiver<Report>,
     topics: Topics,
     sent: usize,
@@ -41,10 +41,9 @@ pub struct KafkaAppender {
 impl KafkaAppender {
     pub(super) fn start(config: &ClientConfig, topics: &Topics) -> Result<KafkaAppender, LogError> {
         let (sender, reports) = bounded(64);
-        let inner = ThreadedProducer::from_config_and_context(config, ReportContext { reports: sender })
+        let inner = ServedProducer::start(config, ReportContext { reports: sender })
             .map_err(|error| LogError::Refused(format!("client: {error}")))?;
-        let client: &ThreadedProducer<ReportContext> = &inner;
-        super::learn(client.client(), topics.names());
+        super::learn(inner.client(), topics.names());
         Ok(KafkaAppender { inner: Some(inner), reports, topics: topics.clone(), sent: 0 })
     }
 }
