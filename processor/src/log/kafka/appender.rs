@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
@@ -41,8 +42,9 @@ pub struct KafkaAppender {
 impl KafkaAppender {
     pub(super) fn start(config: &ClientConfig, topics: &Topics) -> Result<KafkaAppender, LogError> {
         let (sender, reports) = bounded(64);
-        let inner = ServedProducer::start(config, ReportContext { reports: sender })
-            .map_err(|error| LogError::Refused(format!("client: {error}")))?;
+        let refused = |error: KafkaError| LogError::Refused(format!("client: {error}"));
+        let mut inner = ServedProducer::create(config, ReportContext { reports: sender }).map_err(refused)?;
+        inner.serve().map_err(refused)?;
         super::learn(inner.client(), topics.names());
         Ok(KafkaAppender { inner: Some(inner), reports, topics: topics.clone(), sent: 0 })
     }

@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 /// Of one poll, and so how long a drop may take.
 const POLL: Duration = Duration::from_secs(1);
 
-/// See the module. Its drop waits for the thread: leave it to a thread of its own.
+/// See the module. Its drop waits for the thread, if there is one: leave it to a thread of its own.
 pub(super) struct ServedProducer<C: ProducerContext + 'static> {
     inner: Arc<BaseProducer<C>>,
     ended: Arc<AtomicBool>,
@@ -26,18 +26,23 @@ pub(super) struct ServedProducer<C: ProducerContext + 'static> {
 }
 
 impl<C: ProducerContext + 'static> ServedProducer<C> {
-    pub fn start(config: &ClientConfig, context: C) -> KafkaResult<ServedProducer<C>> {
+    /// Without the thread: enough to be initialised, and dropped at once when it was not.
+    pub fn create(config: &ClientConfig, context: C) -> KafkaResult<ServedProducer<C>> {
         let inner = Arc::new(BaseProducer::from_config_and_context(config, context)?);
-        let ended = Arc::new(AtomicBool::new(false));
-        let (served, stop) = (Arc::clone(&inner), Arc::clone(&ended));
+        Ok(ServedProducer { inner, ended: Arc::new(AtomicBool::new(false)), thread: None })
+    }
+
+    /// From now on its events are served.
+    pub fn serve(&mut self) -> KafkaResult<()> {
+        let (served, stop) = (Arc::clone(&self.inner), Arc::clone(&self.ended));
         let serve = move || {
             while !stop.load(Ordering::Relaxed) {
                 served.poll(POLL);
             }
         };
         let thread = std::thread::Builder::new().name("producer-events".to_owned()).spawn(serve);
-        let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("thread: {error}")))?;
-        Ok(ServedProducer { inner, ended, thread: Some(thread) })
+        self.thread = Some(thread.map_err(|error| KafkaError::ClientCreation(format!("thread: {error}")))?);
+        Ok(())
     }
 }
 
