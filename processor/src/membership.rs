@@ -12,6 +12,7 @@
 
 mod assignment;
 mod board;
+mod former;
 mod leader;
 mod peers;
 mod role;

@@ -37,7 +37,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         self.parts.roles.report(self.parts.id, Some((ShardRole::Restoring, -1)));
         // Who was replaced without having read so must not fence its successor.
         self.confirm()?;
-        self.parts.roles.await_release(self.parts.id);
+        self.parts.roles.await_release(self.parts.id).map_err(Interrupt::Retake)?;
         let definition = self.parts.application.definition();
         let transactional_id = format!("{}.{}.{}", definition.application, definition.layout, self.parts.id);
         let producer = self.initialise(&transactional_id)?;

@@ -167,6 +167,7 @@ mod tests {
             shards,
             stopped: Vec::new(),
             layout: 0,
+            epoch: 0,
         };
         let mut out = Vec::new();
         Encoder::new(1).encode(&record, &mut out).unwrap();

@@ -266,6 +266,8 @@ avro_records! {
         pub stopped: Vec<i32>,
         #[serde(default)]
         pub layout: i32,
+        #[serde(default)]
+        pub epoch: i64,
     }
 
     /// Control: who owns which shard.

@@ -16,6 +16,7 @@ pub(crate) fn member(name: &str) -> Member {
         shards: Vec::new(),
         stopped: Vec::new(),
         layout: 0,
+        epoch: 0,
     }
 }
 

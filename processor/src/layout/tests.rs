@@ -103,6 +103,7 @@ impl World {
             shards: Vec::new(),
             stopped: Vec::new(),
             layout: 0,
+            epoch: 0,
         };
         let mut value = Vec::new();
         Encoder::new(2).encode(&record, &mut value).unwrap();

@@ -16,7 +16,7 @@ use schemas::records::{Member, MemberShard, ShardRole};
 
 use super::peers;
 use super::role::{Role, Roles};
-use super::roster::SILENT_BEATS_MAX;
+use super::roster::{Roster, SILENT_BEATS_MAX};
 use crate::clock::SharedClock;
 use crate::fault::LogError;
 use crate::layout::Layout;
@@ -28,6 +28,8 @@ const BEAT_DEADLINE: Duration = Duration::from_secs(1);
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// Wait for an earlier owner to let go.
 const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Wait until an earlier owner knows that it is not one any more, or counts as gone.
+const AWARE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Heartbeats whose time is remembered.
 const SENT_KEPT: usize = 16;
@@ -66,6 +68,10 @@ struct State {
     assignment_read_to: i64,
     /// Shards that living others say they own.
     owned_elsewhere: BTreeSet<i32>,
+    /// Shards whose earlier owner lives, and may not know that it is not their owner any more.
+    unaware: BTreeSet<i32>,
+    /// Highest epoch that anybody has said to act by.
+    epoch_heard: i64,
     /// Next offset of the members' partition that was acted upon.
     acted_to: i64,
     joined: bool,
@@ -170,8 +176,8 @@ impl Board {
         &self,
         directory: &Directory,
         (assignment_read_to, acted_to): (i64, i64),
-        owned_elsewhere: BTreeSet<i32>,
-        joined: bool,
+        (owned_elsewhere, unaware): (BTreeSet<i32>, BTreeSet<i32>),
+        roster: &Roster,
     ) {
         let mut state = self.state.lock();
         if state.directory != *directory {
@@ -180,14 +186,14 @@ impl Board {
         state.assignment_read_to = assignment_read_to;
         state.acted_to = acted_to;
         state.owned_elsewhere = owned_elsewhere;
-        state.joined = joined;
+        state.unaware = unaware;
+        state.epoch_heard = roster.epoch_heard();
+        state.joined = roster.is_joined();
         drop(state);
         self.changed.notify_all();
     }
 
-    /// One heartbeat; returns when the broker has it. In an unbroken row each one keeps the instance current: from the
-    /// moment at which it was sent nobody can call this instance gone before they have made almost as many beats of
-    /// their own as that takes. After a gap it proves nothing, because it may come too late: see [`Board::prove`].
+    /// One heartbeat; returns when the broker has it.
     pub(super) fn beat(&self) -> Result<(), LogError> {
         let mut heart = self.heart.lock();
         let sent_at = self.clock.monotonic();
@@ -223,16 +229,32 @@ impl Board {
 
     fn heard_at(&self, heart: &mut Heart, sent_at: Duration) -> Result<(), LogError> {
         let record = self.record(heart.beat, 0);
-        self.append(heart, Some(&record))?;
+        {
+            // Before it is sent: it may be read back before its acknowledgement comes.
+            let mut state = self.state.lock();
+            state.sent.push_back((heart.beat, sent_at));
+            if state.sent.len() > SENT_KEPT {
+                state.sent.pop_front();
+            }
+        }
+        self.append(heart, Some(&record))
+    }
+
+    /// My heartbeat was read back, and nobody can have given me up before it. In an unbroken row each one keeps the
+    /// instance current: from the moment at which it was sent nobody can call this instance gone before they have made
+    /// almost as many beats of their own as that takes. After a gap it proves nothing, because it may have come too late:
+    /// see [`Board::prove`]. The acknowledgement alone would not do: whoever does not read does not learn what it lost.
+    pub(super) fn read_back(&self, beat: i64) {
         let mut state = self.state.lock();
-        if sent_at < state.current_until {
-            state.current_until = sent_at + self.lease();
+        let sent_at = state.sent.iter().find(|(number, _)| *number == beat).map(|(_, sent_at)| *sent_at);
+        if let Some(sent_at) = sent_at.filter(|sent_at| *sent_at < state.current_until) {
+            state.current_until = state.current_until.max(sent_at + self.lease());
         }
-        state.sent.push_back((heart.beat, sent_at));
-        if state.sent.len() > SENT_KEPT {
-            state.sent.pop_front();
-        }
-        Ok(())
+    }
+
+    /// Somebody may have given me up before my last heartbeat.
+    pub(super) fn lapse(&self) {
+        self.state.lock().current_until = Duration::ZERO;
     }
 
     /// After a gap: whoever decides has acted upon this heartbeat, and what was decided before has been read here.
@@ -262,12 +284,13 @@ impl Board {
     fn record(&self, beat: i64, grace_beats: i32) -> Member {
         let part =
             |(shard, (role, lag)): (&i32, &(ShardRole, i64))| MemberShard { shard: *shard, role: *role, lag: *lag };
-        let (shards, stopped, seen) = {
+        let (shards, stopped, seen, epoch) = {
             let state = self.state.lock();
-            (state.parts.iter().map(part).collect(), state.stopped.iter().copied().collect(), state.acted_to)
+            let stopped = state.stopped.iter().copied().collect();
+            (state.parts.iter().map(part).collect(), stopped, state.acted_to, state.directory.epoch())
         };
         let (Identity { instance, incarnation, endpoint, rack }, layout) = (self.me.clone(), self.layout.number);
-        Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards, stopped, layout }
+        Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards, stopped, layout, epoch }
     }
 
     fn append(&self, heart: &mut Heart, record: Option<&Member>) -> Result<(), LogError> {
@@ -318,9 +341,15 @@ impl Roles for Board {
         Ok(is_active.then(|| state.directory.epoch()))
     }
 
-    fn await_release(&self, shard: i32) {
+    fn await_release(&self, shard: i32) -> Result<(), String> {
+        let mut state = self.state.lock();
         let held = |state: &mut State| state.owned_elsewhere.contains(&shard) && !state.shards_ended;
-        self.changed.wait_while_for(&mut self.state.lock(), held, RELEASE_TIMEOUT);
+        self.changed.wait_while_for(&mut state, held, RELEASE_TIMEOUT);
+        let unaware = |state: &mut State| state.unaware.contains(&shard) && !state.shards_ended;
+        if self.changed.wait_while_for(&mut state, unaware, AWARE_TIMEOUT).timed_out() {
+            return Err("its earlier owner lives, and has not said that it knows".to_owned());
+        }
+        Ok(())
     }
 
     fn report(&self, shard: i32, part: Option<(ShardRole, i64)>) {
@@ -363,6 +392,9 @@ impl Roles for Board {
 
     fn is_current(&self) -> bool {
         let state = self.state.lock();
-        state.joined && state.directory.assignment.is_some() && self.clock.monotonic() < state.current_until
+        // Somebody acts by a later assignment, which may have taken anything from me.
+        let is_behind = state.epoch_heard > state.directory.epoch();
+        let has_lease = self.clock.monotonic() < state.current_until;
+        state.joined && state.directory.assignment.is_some() && has_lease && !is_behind
     }
 }

@@ -30,8 +30,9 @@ mod tests {
         let shards = vec![MemberShard { shard: 0, role, lag }];
         let (instance, endpoint) = (name.to_owned(), format!("http://{name}"));
         let (incarnation, rack, stopped) = (String::new(), String::new(), Vec::new());
-        let (beat, grace_beats, seen, layout) = (1, 0, 0, 1);
-        let member = Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards, stopped, layout };
+        let (beat, grace_beats, seen, layout, epoch) = (1, 0, 0, 1, 1);
+        let member =
+            Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards, stopped, layout, epoch };
         (name.to_owned(), member)
     }
 

@@ -32,9 +32,10 @@ pub trait Roles: Send + Sync + 'static {
     /// not. An error when that cannot be read: try again.
     fn confirm(&self, shard: i32) -> Result<Option<i64>, String>;
 
-    /// Waits a moment for an earlier owner that lives to let go of the shard: an initialisation that meets its open
-    /// transaction costs half a second. Whoever does not let go is fenced all the same.
-    fn await_release(&self, shard: i32);
+    /// Waits a moment for an earlier owner that lives to let go of the shard, because an initialisation that meets its
+    /// open transaction takes longer; whoever does not let go is fenced all the same. And waits until it knows that it is
+    /// not the owner any more: up to then it calls its answers fresh. An error when that does not come: try again.
+    fn await_release(&self, shard: i32) -> Result<(), String>;
 
     /// What this instance does for the shard, and the changelog records that it lacks (-1: not known); `None`: nothing.
     fn report(&self, shard: i32, part: Option<(ShardRole, i64)>);
@@ -88,7 +89,9 @@ impl Roles for Alone {
         Ok((self.role(shard) == Role::Active).then_some(0))
     }
 
-    fn await_release(&self, _: i32) {}
+    fn await_release(&self, _: i32) -> Result<(), String> {
+        Ok(())
+    }
 
     fn report(&self, _: i32, _: Option<(ShardRole, i64)>) {}
 

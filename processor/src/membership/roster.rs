@@ -4,6 +4,9 @@
 //! or a reader that lags, suspects nobody: my own beats stand still with those of the others. A wrong suspicion (a
 //! member without the processor for a second) costs a move; data is protected by the fence and the claim.
 //!
+//! A member that beats, and does not come to act by the assignment that I act by, is as good as dead too: what is taken
+//! from it would wait for its word for ever.
+//!
 //! Who was given up lives again when it says that it has read the log up to there. One that is heard and hears nothing
 //! (the answers are lost on their way to it) would otherwise be taken back with each of its heartbeats, and be given
 //! shards without ever learning of it.
@@ -23,6 +26,10 @@ const FORGOTTEN_BEATS: u32 = 1_000;
 struct Seen {
     member: Member,
     silent_beats: u32,
+    /// Own beats for which it has acted by an earlier assignment than I.
+    behind_beats: u32,
+    /// Beats of it since my last one.
+    beats_since_mine: u32,
     /// How far I had read when I gave it up.
     gone_at: Option<i64>,
 }
@@ -36,6 +43,8 @@ pub struct Roster {
     own: Option<Member>,
     /// Own beats of this incarnation that came back.
     beats: u64,
+    /// Between my last two beats lay so many of one other that it may have given me up.
+    overslept: bool,
     usurper: Option<String>,
 }
 
@@ -43,7 +52,7 @@ impl Roster {
     /// Nobody is known yet.
     pub fn new(me: &str, incarnation: &str) -> Roster {
         let (me, incarnation) = (me.to_owned(), incarnation.to_owned());
-        Roster { me, incarnation, seen: BTreeMap::new(), own: None, beats: 0, usurper: None }
+        Roster { me, incarnation, seen: BTreeMap::new(), own: None, beats: 0, overslept: false, usurper: None }
     }
 
     /// A heartbeat, in the order of the log.
@@ -62,8 +71,12 @@ impl Roster {
                 return;
             }
             self.beats += 1;
+            self.overslept = self.seen.values().any(|seen| seen.beats_since_mine >= SILENT_BEATS_MAX);
             for seen in self.seen.values_mut() {
+                seen.beats_since_mine = 0;
                 seen.silent_beats = seen.silent_beats.saturating_add(1);
+                let is_behind = seen.member.epoch < member.epoch;
+                seen.behind_beats = if is_behind { seen.behind_beats.saturating_add(1) } else { 0 };
                 if !is_living(seen) {
                     seen.gone_at.get_or_insert(member.seen);
                 }
@@ -73,7 +86,13 @@ impl Roster {
         let before = self.seen.get(&member.instance).filter(|seen| seen.member.incarnation == member.incarnation);
         // Both count what was read as the next offset that was not.
         let gone_at = before.and_then(|seen| seen.gone_at).filter(|gone_at| member.seen <= *gone_at);
-        self.seen.insert(member.instance.clone(), Seen { member: member.clone(), silent_beats: 0, gone_at });
+        let behind_beats = before.map_or(0, |seen| seen.behind_beats);
+        // A word between two beats repeats the number of the last one, and is no time.
+        let is_beat = before.is_none_or(|before| before.member.beat < member.beat);
+        let beats_since_mine = before.map_or(0, |seen| seen.beats_since_mine) + u32::from(is_beat);
+        let member = member.clone();
+        let seen = Seen { member, silent_beats: 0, behind_beats, beats_since_mine, gone_at };
+        self.seen.insert(seen.member.instance.clone(), seen);
     }
 
     /// A heartbeat that says no more than that: its schema is not known yet.
@@ -96,6 +115,16 @@ impl Roster {
     /// Whether a member has said that it will be back: it keeps what it has, and does not lead.
     pub fn is_away(&self, instance: &str) -> bool {
         self.seen.get(instance).is_some_and(|seen| seen.member.grace_beats > 0)
+    }
+
+    /// Whether somebody may have given me up before my last beat, by the order of the log.
+    pub fn has_overslept(&self) -> bool {
+        self.overslept
+    }
+
+    /// Highest epoch that anybody has said to act by.
+    pub fn epoch_heard(&self) -> i64 {
+        self.seen.values().map(|seen| seen.member.epoch).max().unwrap_or(0)
     }
 
     /// Whether my own beats came back: before that I have not read what the log knows.
@@ -150,7 +179,8 @@ impl Roster {
 /// Who asked for a grace when it left (a restart) is waited for so long.
 fn is_living(seen: &Seen) -> bool {
     let grace = u32::try_from(seen.member.grace_beats).unwrap_or(0);
-    seen.gone_at.is_none() && seen.silent_beats < SILENT_BEATS_MAX.max(grace)
+    let hears = grace > 0 || seen.behind_beats < SILENT_BEATS_MAX;
+    seen.gone_at.is_none() && hears && seen.silent_beats < SILENT_BEATS_MAX.max(grace)
 }
 
 #[cfg(test)]
@@ -171,6 +201,7 @@ mod tests {
             shards: Vec::new(),
             stopped: Vec::new(),
             layout: 0,
+            epoch: 0,
         }
     }
 
@@ -222,6 +253,47 @@ mod tests {
         assert_eq!(names(&roster), ["b"]);
         roster.beat(&beat("a", "2"));
         assert_eq!(names(&roster), ["a", "b"]);
+    }
+
+    #[test]
+    fn who_does_not_act_by_the_assignment_is_given_up() {
+        let mut roster = Roster::new("b", "1");
+        let by = |epoch: i64, seen: i64, member: Member| Member { epoch, seen, ..member };
+        for beats in 1..=SILENT_BEATS_MAX {
+            roster.beat(&by(3, i64::from(beats), beat("a", "1")));
+            assert_eq!(names(&roster).len(), if beats == 1 { 1 } else { 2 });
+            roster.beat(&by(4, i64::from(beats), beat("b", "1")));
+        }
+        assert_eq!(names(&roster), ["b"]);
+        assert_eq!(roster.epoch_heard(), 3);
+        // It has read it.
+        roster.beat(&by(4, 100, beat("a", "1")));
+        roster.beat(&by(4, 100, beat("b", "1")));
+        assert_eq!(names(&roster), ["a", "b"]);
+    }
+
+    #[test]
+    fn who_sleeps_through_the_beats_of_another_knows_it() {
+        let mut roster = Roster::new("b", "1");
+        roster.beat(&beat("b", "1"));
+        for _ in 1..SILENT_BEATS_MAX {
+            roster.beat(&beat("a", "1"));
+        }
+        roster.beat(&beat("b", "1"));
+        assert!(!roster.has_overslept());
+        let last = beat("a", "1");
+        for _ in 0..SILENT_BEATS_MAX {
+            roster.beat(&last);
+        }
+        roster.beat(&beat("b", "1"));
+        assert!(!roster.has_overslept(), "words between two beats are no time");
+        for _ in 0..SILENT_BEATS_MAX {
+            roster.beat(&beat("a", "1"));
+        }
+        roster.beat(&beat("b", "1"));
+        assert!(roster.has_overslept());
+        roster.beat(&beat("b", "1"));
+        assert!(!roster.has_overslept());
     }
 
     #[test]

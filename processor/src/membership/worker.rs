@@ -11,6 +11,7 @@ use schemas::{Encoder, SchemaCache};
 
 use super::assignment::Rules;
 use super::board::{Board, Failure, Identity};
+use super::former::Former;
 use super::leader::{Field, Leader};
 use super::roster::Roster;
 use crate::clock::{Clock, SharedClock};
@@ -95,6 +96,7 @@ impl Membership {
             board: Arc::clone(&board),
             roster: Roster::new(&options.instance, &options.incarnation),
             directory: Directory::default(),
+            former: Former::default(),
             leader: Leader::new(
                 Arc::clone(log),
                 Field {
@@ -217,6 +219,7 @@ struct Worker<L: Log> {
     board: Arc<Board>,
     roster: Roster,
     directory: Directory,
+    former: Former,
     leader: Leader<L>,
     consumer: Option<L::Consumer>,
     polled: RecordBatch,
@@ -273,7 +276,8 @@ impl<L: Log> Worker<L> {
         self.leader.step(&self.directory, &self.roster, read_to);
         let acted_to = self.read_to[1];
         self.prove(read_to)?;
-        self.board.publish(&self.directory, (read_to, acted_to), self.owned_elsewhere(), self.roster.is_joined());
+        let held = (self.owned_elsewhere(), self.former.unaware(&self.roster, &self.options.instance));
+        self.board.publish(&self.directory, (read_to, acted_to), held, &self.roster);
         Ok(())
     }
 
@@ -365,11 +369,16 @@ impl<L: Log> Worker<L> {
         match change {
             Change::Beat(name) => self.heard(&name, offset),
             Change::Left(name) => self.roster.leave(&name),
-            // My own word: every earlier leader was fenced before it.
-            Change::Assigned if self.is_led_by(&self.options.instance) => {
-                self.proof.acknowledged = self.proof.own.back().map(|(beat, _)| *beat);
+            Change::Assigned => {
+                if let Some(assignment) = &self.directory.assignment {
+                    self.former.assigned(assignment);
+                }
+                // My own word: every earlier leader was fenced before it.
+                if self.is_led_by(&self.options.instance) {
+                    self.proof.acknowledged = self.proof.own.back().map(|(beat, _)| *beat);
+                }
             }
-            Change::Assigned | Change::Nothing => {}
+            Change::Nothing => {}
         }
     }
 
@@ -383,6 +392,11 @@ impl<L: Log> Worker<L> {
         let own = member.instance == self.options.instance && member.incarnation == self.options.incarnation;
         // The same number again: a part changed, no time has passed.
         if own && self.proof.own.back().is_none_or(|(beat, _)| *beat < member.beat) {
+            if self.roster.has_overslept() {
+                self.board.lapse();
+            } else {
+                self.board.read_back(member.beat);
+            }
             self.proof.own.push_back((member.beat, offset));
             if self.proof.own.len() > OWN_KEPT {
                 self.proof.own.pop_front();

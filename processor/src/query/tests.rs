@@ -34,7 +34,9 @@ impl Roles for Told {
     fn confirm(&self, _: i32) -> Result<Option<i64>, String> {
         Ok(None)
     }
-    fn await_release(&self, _: i32) {}
+    fn await_release(&self, _: i32) -> Result<(), String> {
+        Ok(())
+    }
     fn report(&self, _: i32, _: Option<(ShardRole, i64)>) {}
     fn give_up(&self, _: i32) {}
     fn peers(&self, _: i32) -> Vec<String> {

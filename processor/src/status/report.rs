@@ -235,6 +235,7 @@ mod tests {
                 .collect(),
             stopped: Vec::new(),
             layout: 0,
+            epoch: 0,
         }
     }
 

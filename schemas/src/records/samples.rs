@@ -151,6 +151,7 @@ pub(crate) fn member() -> Member {
         ],
         stopped: vec![1, 3],
         layout: 2,
+        epoch: 1 << 33,
     }
 }
 

@@ -92,5 +92,6 @@ fn member(processor: &FakeProcessor) -> Member {
         shards: Vec::new(),
         stopped: Vec::new(),
         layout: 0,
+        epoch: 0,
     }
 }

@@ -1,0 +1,156 @@
+//! Who owned a shard before, and may not know yet that it does not any more. Pure.
+//!
+//! An owner answers fresh until it reads that the shard was given away. So whoever is given one waits until the owner
+//! before says, by the epoch in its heartbeats, that it has read so, or counts as gone: then its lease is over too. It
+//! waits for nobody else: a member that died holds up nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemas::records::{Assignment, Member};
+
+use super::roster::Roster;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Former {
+    /// Epoch of the first assignment that was read: what earlier ones said is not known.
+    first_epoch: Option<i64>,
+    actives: Vec<String>,
+    /// By shard: who lost it, and by which epoch.
+    lost: BTreeMap<i32, BTreeMap<String, i64>>,
+}
+
+impl Former {
+    /// The next assignment, in the order of the log.
+    pub fn assigned(&mut self, assignment: &Assignment) {
+        self.first_epoch.get_or_insert(assignment.epoch);
+        let actives: Vec<String> = assignment.shards.iter().map(|owners| owners.active.clone()).collect();
+        for (shard, (before, after)) in (0..).zip(self.actives.iter().zip(&actives)) {
+            let lost = self.lost.entry(shard).or_default();
+            // Whoever has it back knows that by the same word.
+            lost.remove(after);
+            if before != after && !before.is_empty() {
+                lost.insert(before.clone(), assignment.epoch);
+            }
+        }
+        self.actives = actives;
+    }
+
+    /// Shards whose earlier owner lives and may not know. Forgets whoever does.
+    pub fn unaware(&mut self, roster: &Roster, me: &str) -> BTreeSet<i32> {
+        let epochs: BTreeMap<&str, i64> = roster.living().into_iter().map(of).filter(|(name, _)| *name != me).collect();
+        let first = self.first_epoch.unwrap_or(0);
+        if epochs.values().any(|epoch| *epoch < first) {
+            return (0..).zip(&self.actives).map(|(shard, _)| shard).collect();
+        }
+        let mut unaware = BTreeSet::new();
+        for (shard, lost) in &mut self.lost {
+            lost.retain(|name, epoch| name != me && epochs.get(name.as_str()).is_none_or(|acts_by| acts_by < epoch));
+            if lost.keys().any(|name| epochs.contains_key(name.as_str())) {
+                unaware.insert(*shard);
+            }
+        }
+        unaware
+    }
+}
+
+fn of(member: &Member) -> (&str, i64) {
+    (member.instance.as_str(), member.epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::records::ShardOwners;
+
+    use super::super::roster::SILENT_BEATS_MAX;
+    use super::*;
+
+    fn assignment(epoch: i64, actives: &[&str]) -> Assignment {
+        let owners = |active: &&str| ShardOwners { active: (*active).to_owned(), ..ShardOwners::default() };
+        Assignment { epoch, shards: actives.iter().map(owners).collect(), ..Assignment::default() }
+    }
+
+    /// A roster of "me", which others beat into.
+    struct World(Roster, i64);
+
+    impl World {
+        fn new() -> World {
+            World(Roster::new("me", "1"), 0)
+        }
+
+        fn beat(&mut self, name: &str, epoch: i64) {
+            self.1 += 1;
+            let (instance, incarnation) = (name.to_owned(), "1".to_owned());
+            let (endpoint, rack, shards, stopped) = (String::new(), String::new(), Vec::new(), Vec::new());
+            let (beat, grace_beats, layout, seen) = (self.1, 0, 1, self.1);
+            self.0.beat(&Member {
+                instance,
+                incarnation,
+                endpoint,
+                rack,
+                beat,
+                grace_beats,
+                seen,
+                shards,
+                stopped,
+                layout,
+                epoch,
+            });
+        }
+    }
+
+    #[test]
+    fn a_shard_waits_for_the_word_of_its_last_owner_alone() {
+        let (mut former, mut world) = (Former::default(), World::new());
+        former.assigned(&assignment(1, &["a", "b"]));
+        for name in ["me", "a", "b"] {
+            world.beat(name, 1);
+        }
+        assert!(former.unaware(&world.0, "me").is_empty());
+        former.assigned(&assignment(2, &["me", "b"]));
+        assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0]));
+        world.beat("b", 2);
+        assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0]));
+        world.beat("a", 2);
+        assert!(former.unaware(&world.0, "me").is_empty());
+    }
+
+    #[test]
+    fn the_dead_are_not_waited_for() {
+        let (mut former, mut world) = (Former::default(), World::new());
+        former.assigned(&assignment(1, &["a"]));
+        world.beat("a", 1);
+        former.assigned(&assignment(2, &["me"]));
+        assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0]));
+        for _ in 0..SILENT_BEATS_MAX {
+            world.beat("me", 2);
+        }
+        assert!(former.unaware(&world.0, "me").is_empty());
+    }
+
+    #[test]
+    fn two_moves_in_a_row_wait_for_both_and_whoever_has_it_back_is_not_waited_for() {
+        let (mut former, mut world) = (Former::default(), World::new());
+        former.assigned(&assignment(1, &["a"]));
+        world.beat("a", 1);
+        world.beat("b", 1);
+        former.assigned(&assignment(2, &["b"]));
+        former.assigned(&assignment(3, &["me"]));
+        world.beat("b", 3);
+        assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0]), "a may still think that it is the owner");
+        world.beat("a", 2);
+        assert!(former.unaware(&world.0, "me").is_empty());
+        former.assigned(&assignment(4, &["a"]));
+        assert!(former.unaware(&world.0, "me").is_empty());
+    }
+
+    #[test]
+    fn what_was_before_the_first_word_is_not_known() {
+        let (mut former, mut world) = (Former::default(), World::new());
+        former.assigned(&assignment(7, &["me", "a"]));
+        world.beat("a", 6);
+        assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0, 1]));
+        world.beat("a", 7);
+        assert!(former.unaware(&world.0, "me").is_empty());
+    }
+}
