@@ -43,7 +43,7 @@ async fn f11_a_killed_gateway_leaves_neither_a_gap_nor_a_second_transfer() {
     let here = |plan| Plan { gateway: 0, roam_every: None, ..plan };
     let all = plans(&fleet, &holders, count).await.into_iter().map(here).collect();
     let subscribers = Subscribers::start(&fleet.addresses(), all);
-    let traffic = Traffic::start(&fleet.apis(), &holders, 4, 10);
+    let traffic = Traffic::start(&fleet.apis(), &holders, 8, 6);
     let begun = async || subscribers.counts().iter().all(|heard| *heard > 0);
     eventually(PATIENCE, "every subscriber has begun", begun).await.unwrap();
 

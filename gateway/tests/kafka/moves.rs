@@ -53,7 +53,7 @@ pub async fn plans(fleet: &Fleet, holders: &[Holder], count: usize) -> Vec<Plan>
             iban: (!on_all).then(|| holders[holder].iban.clone()),
             after: (!number.is_multiple_of(3)).then(|| cursor.clone()),
             gateway: number / 2,
-            roam_every: (number % 40 == 7 || number % 10 == 3).then_some(if on_all { 150 } else { 15 }),
+            roam_every: (number % 40 == 7 || number % 10 == 3).then_some(if on_all { 40 } else { 4 }),
         }
     };
     (0..count).map(plan).collect()
@@ -76,7 +76,7 @@ async fn e07_every_subscriber_hears_everything_once_and_in_order_while_partition
     let mut fleet = Fleet::open("subscribers", 3).await;
     let holders = fleet.holders(2).await;
     let subscribers = Subscribers::start(&fleet.addresses(), plans(&fleet, &holders, count).await);
-    let traffic = Traffic::start(&fleet.apis(), &holders, 4, 10);
+    let traffic = Traffic::start(&fleet.apis(), &holders, 8, 6);
     let begun = async || subscribers.counts().iter().all(|heard| *heard > 0);
     eventually(PATIENCE, "every subscriber has begun", begun).await.unwrap();
     let (began, before) = (Instant::now(), fleet.owners.moves());

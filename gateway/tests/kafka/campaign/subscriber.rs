@@ -89,8 +89,7 @@ impl Subscribers {
     /// After this moment: how long until each was connected again, and until it heard something there.
     pub fn delays_since(&self, since: Instant) -> (Vec<Duration>, Vec<Duration>) {
         let delay = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(since)).unwrap_or_default();
-        let of = |heard: &Arc<Mutex<Heard>>| (delay(heard.lock().connected_at), delay(heard.lock().heard_at));
-        self.heard.iter().map(of).unzip()
+        self.heard().iter().map(|heard| (delay(heard.connected_at), delay(heard.heard_at))).unzip()
     }
 
     /// How often subscriptions ended, by reason.
