@@ -124,26 +124,6 @@ impl Broker {
         child.try_wait().ok().flatten()
     }
 
-    /// SIGTERM, and waits until it has ended in good order.
-    ///
-    /// # Errors
-    /// When it takes longer than a broker may.
-    pub async fn stop(&mut self) -> Result<()> {
-        if let Some((_, process)) = &self.child {
-            process.signal(Signal::TERM);
-        }
-        let began = Instant::now();
-        while self.child.is_some() && self.ended().is_none() {
-            if began.elapsed() >= self.spec.patience {
-                let what = format!("{} has ended", self.spec.name);
-                return Err(Error::Deadline { what, waited_ms: began.elapsed().as_millis() });
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-        self.child = None;
-        Ok(())
-    }
-
     /// SIGKILL, and waits until the kernel has taken it. Nothing when it has ended already.
     pub fn kill9(&mut self) {
         if let Some((mut child, process)) = self.child.take() {

@@ -18,7 +18,10 @@ fn order(holders: &[Holder], number: usize) -> (Paid, Value) {
     let (from, to) = (&holders[number % holders.len()], &holders[(number + 1) % holders.len()]);
     let uuid = Uuid::now_v7();
     let cents = 1 + number as i64;
-    (Paid { uuid, from: from.iban.clone(), to: to.iban.clone(), cents }, payment(uuid, from, &to.iban, cents))
+    (
+        Paid { uuid, from: from.iban.clone(), to: to.iban.clone(), cents, read_token: String::new() },
+        payment(uuid, from, &to.iban, cents),
+    )
 }
 
 /// Asks the first gateway; when that does not answer, the second one, with the same id. Returns when the second one has

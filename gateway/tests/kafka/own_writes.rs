@@ -1,5 +1,6 @@
 //! Whoever has the answer to a command reads what it did, through any gateway, while partitions move: balances and
-//! history, of the payer and of the payee.
+//! history, of the payer and of the payee. Its read token goes with the question: the payee's side is committed before the
+//! answer, and may be applied a moment after it.
 
 use crate::campaign::{BEGINNING, Fleet, Refusals, ask, pay, times, wanted};
 use crate::support::Holder;
@@ -18,10 +19,10 @@ struct Expected {
     last: Uuid,
 }
 
-const PAIR: &str = "query ($a: String!, $b: String!) {
-    a: account(iban: $a) { balance_cents } b: account(iban: $b) { balance_cents }
-    outs: transactions(iban: $a, first: 1) { nodes { transfer_id } }
-    ins: transactions(iban: $b, first: 1) { nodes { transfer_id } }
+const PAIR: &str = "query ($a: String!, $b: String!, $t: String!) {
+    a: account(iban: $a, at_least: $t) { balance_cents } b: account(iban: $b, at_least: $t) { balance_cents }
+    outs: transactions(iban: $a, first: 1, at_least: $t) { nodes { transfer_id } }
+    ins: transactions(iban: $b, first: 1, at_least: $t) { nodes { transfer_id } }
 }";
 
 impl Expected {
@@ -61,7 +62,7 @@ impl Pairs {
             expected.to_cents += 1;
             expected.last = paid.uuid;
             let began = Instant::now();
-            let variables = json!({ "a": from.iban, "b": to.iban });
+            let variables = json!({ "a": from.iban, "b": to.iban, "t": paid.read_token });
             let data = ask(reads, 0, PAIR, variables, &self.refused_reads).await;
             self.reads.lock().push(began.elapsed());
             self.done.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Transfers through the gateways, whatever happens behind them: each is repeated with its id until it is answered.
 
-use crate::support::{Holder, PATIENCE, TRANSFER, payment};
+use crate::support::{Holder, PATIENCE, payment};
 use kontor_compose::testing::GraphQl;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -25,7 +25,11 @@ pub struct Paid {
     pub to: String,
     /// How much.
     pub cents: i64,
+    /// What a reader names who has to see it.
+    pub read_token: String,
 }
+
+const PAY: &str = "mutation ($uuid: String!, $token: String!, $amount: Int!, $from: String!, $to: String!, $username: String) { money_transfer(uuid: $uuid, token: $token, amount: $amount, from: $from, to: $to, descr: \"test\", username: $username) { uuid success reason read_token } }";
 
 /// How often something was not answered, by what was said instead.
 #[derive(Debug, Clone, Default)]
@@ -70,9 +74,10 @@ pub async fn ask(apis: &[GraphQl], first: usize, document: &str, variables: Valu
 pub async fn pay(apis: &[GraphQl], first: usize, from: &Holder, to: &Holder, cents: i64, refusals: &Refusals) -> Paid {
     let uuid = Uuid::now_v7();
     let order = payment(uuid, from, &to.iban, cents);
-    let data = ask(apis, first, TRANSFER, order, refusals).await;
-    assert_eq!(data["money_transfer"], json!({ "uuid": uuid, "success": true, "reason": null }));
-    Paid { uuid, from: from.iban.clone(), to: to.iban.clone(), cents }
+    let mut data = ask(apis, first, PAY, order, refusals).await;
+    let read_token = data["money_transfer"]["read_token"].take().as_str().unwrap().to_owned();
+    assert_eq!(data["money_transfer"], json!({ "uuid": uuid, "success": true, "reason": null, "read_token": null }));
+    Paid { uuid, from: from.iban.clone(), to: to.iban.clone(), cents, read_token }
 }
 
 /// A steady load of transfers among holders, through all gateways. Ends when it is stopped or dropped.
