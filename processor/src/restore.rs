@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use schemas::{AvroRecord, Lookup, records};
 
+use crate::fault::LogError;
 use crate::log::{Log, LogConsumer, Record, RecordBatch, TopicPartition};
 use crate::membership::Role;
 use crate::query::view::Life;
@@ -28,6 +29,9 @@ const POLL_BYTES: usize = 8 << 20;
 const WRITE_BYTES: usize = 4 << 20;
 /// Wait of one poll, and between two looks for a schema.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Without a broker for so long, a restore begins again from the start.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a restore did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,12 +65,18 @@ pub(crate) fn catch_up<L: Log, A: Application>(
         targets.iter().map(|target| (target.at, tasks[target.task(tasks)].committed.changelog_offset)).collect();
     consumer.assign(&starts).map_err(|error| Interrupt::Retake(error.to_string()))?;
     let mut polled = RecordBatch::default();
+    let mut reached_at = parts.clock.monotonic();
     while !targets.is_empty() {
         parts.still(role)?;
         polled.clear();
-        consumer
-            .poll(&mut polled, POLL_RECORDS, POLL_BYTES, PAUSE)
-            .map_err(|error| Interrupt::Retake(error.to_string()))?;
+        let now = parts.clock.monotonic();
+        match consumer.poll(&mut polled, POLL_RECORDS, POLL_BYTES, PAUSE) {
+            Ok(()) => reached_at = now,
+            // A client that was not polled while the broker was away reports each of its failed attempts, one by one,
+            // long after the broker is back.
+            Err(LogError::Unavailable(_)) if now.saturating_sub(reached_at) < PATIENCE => continue,
+            Err(error) => return Err(Interrupt::Retake(error.to_string())),
+        }
         for record in polled.iter() {
             let Some(task) = tasks.iter_mut().find(|task| task.partition == record.partition) else { continue };
             apply_record(parts, role, task, &record)?;

@@ -9,7 +9,7 @@ use schemas::bank_view as view;
 use schemas::query::broken_watch::Reason;
 use schemas::query::{BrokenWatch, GetRequest, ScanRequest, Stale, Token, WatchRequest};
 
-use crate::support::{Bank, Cluster, Holder, PARTITIONS, Processor, Queries, Sent};
+use crate::support::{Bank, Cluster, DEADLINE, Holder, PARTITIONS, Processor, Queries, Sent};
 
 /// Longest wait for a commit, and the age of rows that is taken: more than a test needs.
 const LONG_MS: u32 = 20_000;
@@ -52,6 +52,16 @@ async fn e06_a_read_with_a_token_sees_the_write_on_owner_and_standby_or_is_told_
     cluster.launch(&bank, "p2");
     cluster.settled().await;
     let both: Vec<Queries> = cluster.instances.values().map(Processor::queries).collect();
+    // A standby knows how old its rows are when it has passed a mark.
+    for queries in &both {
+        for holder in &holders {
+            let (partition, keys) = (partition_of(holder), vec![holder.iban.as_bytes().to_vec()]);
+            let (table, stale_ms_max) = ("account".to_owned(), LONG_MS);
+            let request = GetRequest { partition, table, keys, stale_ms_max, ..GetRequest::default() };
+            let answers = || async { queries.read(request.clone()).await.is_ok() };
+            kontor_compose::eventually(DEADLINE, "a standby knows its age", answers).await.unwrap();
+        }
+    }
     let mut last = Vec::new();
     for round in 1..=5 {
         for holder in &holders {
