@@ -178,39 +178,30 @@ impl<L: Log, A: Application> Shard<L, A> {
             .map_err(Interrupt::Stop)
     }
 
+    /// All of them or none: with a part of its tasks a shard would run, and leave the other partitions to nobody.
     fn open_tasks(&mut self) -> Result<(), Interrupt> {
-        if !self.tasks.is_empty() {
-            return Ok(());
-        }
-        let partitions = self.definition().partitions_of(self.parts.id);
-        for partition in partitions {
-            let view = Arc::clone(&self.parts.views[partition as usize]);
-            let opened = self
-                .parts
-                .stores
-                .open(partition)
-                .and_then(|store| Task::new(partition, store, view, self.parts.application.definition()));
-            match opened {
-                Ok(task) => self.tasks.push(task),
-                Err(error @ StoreError::Corrupt { .. }) => {
-                    return Err(Interrupt::Corrupt { partition, reason: error.to_string() });
-                }
-                // Written under another secret: an operator's doing, and theirs to undo.
-                Err(error @ StoreError::WrongStore { what: "check value", .. }) => {
-                    self.tasks.clear();
-                    return Err(Interrupt::Stop(format!("store of partition {partition}: {error}")));
-                }
-                // Of another cluster or application: its rows are worth nothing here.
-                Err(error @ StoreError::WrongStore { .. }) => {
-                    return Err(Interrupt::Corrupt { partition, reason: error.to_string() });
-                }
-                Err(error) => {
-                    self.tasks.clear();
-                    return Err(Interrupt::Retake(format!("store of partition {partition}: {error}")));
-                }
-            }
+        if self.tasks.is_empty() {
+            let partitions = self.definition().partitions_of(self.parts.id);
+            self.tasks = partitions.into_iter().map(|partition| self.open_task(partition)).collect::<Result<_, _>>()?;
         }
         Ok(())
+    }
+
+    fn open_task(&self, partition: i32) -> Result<Task, Interrupt> {
+        let definition = self.parts.application.definition();
+        let view = Arc::clone(&self.parts.views[partition as usize]);
+        let opened = self.parts.stores.open(partition).and_then(|store| Task::new(partition, store, view, definition));
+        opened.map_err(|error| match error {
+            // Written under another secret: an operator's doing, and theirs to undo.
+            StoreError::WrongStore { what: "check value", .. } => {
+                Interrupt::Stop(format!("store of partition {partition}: {error}"))
+            }
+            // Of another cluster or application: its rows are worth nothing here.
+            StoreError::Corrupt { .. } | StoreError::WrongStore { .. } => {
+                Interrupt::Corrupt { partition, reason: error.to_string() }
+            }
+            error => Interrupt::Retake(format!("store of partition {partition}: {error}")),
+        })
     }
 
     /// The epoch under which this instance is to own the shard, as the assignment says it at its end.

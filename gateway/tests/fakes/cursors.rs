@@ -4,12 +4,19 @@ use crate::fake::World;
 use crate::streams::{Stream, with};
 use gateway::live::cursor::Cursor;
 use gateway::rows::partition_of_transaction;
+use std::time::Duration;
 
-/// A bank with an account and so many transactions of 1, 2, 3 … cents; their ids.
+/// A bank with an account and so many transactions of 1, 2, 3 … cents, which the gateway has seen; their ids.
 async fn with_transactions(count: i64) -> (World, String, Vec<i64>) {
     let world = World::new().await;
     let (iban, _) = world.open("somebody").await;
+    let mut seen = Stream::live(&world, &with("")).await;
     let ids = (1..=count).map(|cents| world.bank.change_balance(&iban, cents, "cash", "")).collect();
+    assert_eq!(seen.amounts(count as usize).await, (1..=count).collect::<Vec<_>>());
+    drop(seen);
+    while world.gateway.live.channels() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     (world, iban, ids)
 }
 

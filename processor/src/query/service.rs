@@ -73,6 +73,10 @@ impl<A: Application> QueryService<A> {
         let not_here = |reason: &str| {
             self.roles.owner(view.shard).into_status(format!("partition {partition} is not served here: {reason}"))
         };
+        // Its place may be another's by now, or nobody's; why it is not this one's is what an operator has to know.
+        if let Life::Stopped(reason) = view.life() {
+            return Err(not_here(&reason));
+        }
         // The shard itself may still be busy with its last transaction, or with reading what it is to follow.
         if self.roles.settles() && matches!(self.roles.role(view.shard), Role::Standby | Role::Nothing) {
             return Err(not_here("another instance owns it"));
