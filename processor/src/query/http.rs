@@ -35,13 +35,14 @@ pub fn routes(
     warp::get().and(alive.or(ready).or(metrics))
 }
 
-/// Whether every partition runs that this instance is to own, and the state of each.
+/// Whether every partition runs that this instance is to own, and the state of each. One that stopped here needs an
+/// operator, also when another instance goes on with it.
 pub fn readiness(views: &[Arc<PartitionView>], roles: &dyn Roles) -> (bool, Value) {
     let partitions: Vec<Value> = views.iter().map(|view| describe(view)).collect();
-    let is_ready = |view: &Arc<PartitionView>| match roles.role(view.shard) {
-        Role::Active => view.is_running(),
-        Role::Standby | Role::Nothing => true,
-        Role::Ended => false,
+    let is_ready = |view: &Arc<PartitionView>| match (roles.role(view.shard), view.life()) {
+        (Role::Ended, _) | (_, Life::Stopped(_)) => false,
+        (Role::Active, life) => matches!(life, Life::Running(_)),
+        (Role::Standby | Role::Nothing, _) => true,
     };
     let ready = roles.is_current() && views.iter().all(is_ready);
     (ready, json!({ "ready": ready, "partitions": partitions }))

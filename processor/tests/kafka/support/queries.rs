@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kontor_compose::eventually_some;
 use prost::Message;
 use schemas::bank_view as view;
 use schemas::partition_of;
@@ -10,10 +11,10 @@ use schemas::query::{
     AwaitRequest, AwaitResponse, Entry, GetRequest, GetResponse, ScanRequest, ScanResponse, StatusRequest,
     StatusResponse, Token, WatchRequest, WatchResponse,
 };
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 
-use super::Sent;
+use super::{DEADLINE, Sent};
 
 /// Rows of every table as callers see them: by table, partition and key.
 pub type Rows = BTreeMap<(&'static str, i32, Vec<u8>), Vec<u8>>;
@@ -77,14 +78,14 @@ impl Queries {
     /// An account as callers see it.
     pub async fn account(&self, iban: &str) -> Option<view::Account> {
         let partition = partition_of(iban.as_bytes(), self.partitions);
-        let entry = self.get(partition, "account", iban.as_bytes()).await.unwrap()?;
+        let entry = self.patiently(|| self.get(partition, "account", iban.as_bytes())).await?;
         Some(view::Account::decode(entry.value.as_slice()).unwrap())
     }
 
     /// A user as gateways see it.
     pub async fn user(&self, username: &str) -> Option<view::User> {
         let partition = partition_of(username.as_bytes(), self.partitions);
-        let entry = self.get(partition, "user", username.as_bytes()).await.unwrap()?;
+        let entry = self.patiently(|| self.get(partition, "user", username.as_bytes())).await?;
         Some(view::User::decode(entry.value.as_slice()).unwrap())
     }
 
@@ -93,9 +94,20 @@ impl Queries {
         self.account(iban).await.unwrap().balance
     }
 
+    /// Asks again while the owner cannot prove that it is one: on a busy machine its heartbeats may be late.
+    async fn patiently<T, F: Future<Output = Result<T, Status>>>(&self, ask: impl Fn() -> F) -> T {
+        let answered = || async {
+            match ask().await {
+                Err(status) if status.code() == Code::Unavailable => None,
+                answered => Some(answered.unwrap()),
+            }
+        };
+        eventually_some(DEADLINE, "an answer of the owner", answered).await.unwrap()
+    }
+
     /// Waits for the final outcome of a command.
     pub async fn outcome(&self, sent: &Sent) -> view::Outcome {
-        let answer = self.answer(sent).await.unwrap();
+        let answer = self.patiently(|| self.answer(sent)).await;
         answer.unwrap_or_else(|| panic!("{sent:?} was not answered in time"))
     }
 
