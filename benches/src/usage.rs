@@ -157,7 +157,7 @@ fn sample(pid: i32) -> Option<Sample> {
 }
 
 /// utime and stime. The name in parentheses may hold spaces and parentheses itself.
-pub(crate) fn cpu_seconds(stat: &str) -> Option<f64> {
+fn cpu_seconds(stat: &str) -> Option<f64> {
     let after_name = stat.rsplit_once(')')?.1;
     let mut fields = after_name.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);

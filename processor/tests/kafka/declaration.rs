@@ -113,7 +113,9 @@ async fn f25_state_of_another_layout_or_secret_is_refused() {
 async fn stops_with(processor: &mut crate::support::Processor, reason: &str) {
     let stopped = || async {
         let states = processor.states().await;
-        !states.is_empty() && states.iter().all(|state| state == "stopped")
+        // A shard says why when it has stopped, not before.
+        let said = !processor.lines("stopped; needs an operator").is_empty();
+        said && !states.is_empty() && states.iter().all(|state| state == "stopped")
     };
     kontor_compose::eventually(crate::support::DEADLINE, "every shard stops", stopped).await.unwrap();
     // Said a moment after it is so.
