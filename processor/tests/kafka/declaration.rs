@@ -118,9 +118,6 @@ async fn stops_with(processor: &mut crate::support::Processor, reason: &str) {
         said && !states.is_empty() && states.iter().all(|state| state == "stopped")
     };
     kontor_compose::eventually(crate::support::DEADLINE, "every shard stops", stopped).await.unwrap();
-    // Said a moment after it is so.
-    let said = || async { !processor.lines("stopped; needs an operator").is_empty() };
-    kontor_compose::eventually(crate::support::DEADLINE, "it is said", said).await.unwrap();
     let lines = processor.lines("stopped; needs an operator");
     assert!(lines.iter().all(|line| line.contains(reason)), "{lines:?}");
     processor.kill();
