@@ -108,7 +108,8 @@ async fn delete_events(bank: &Bank) {
 async fn resume(processor: &Processor, partition: i32, after: i64) -> Result<Vec<i64>, (Vec<i64>, BrokenWatch)> {
     let (table, after) = ("transaction".to_owned(), Some(after.to_be_bytes().to_vec()));
     let request = WatchRequest { partition, table, prefix: Vec::new(), after, snapshot: false };
-    let mut responses = processor.queries().watch(request).await.unwrap();
+    let queries = processor.queries();
+    let mut responses = queries.patiently(|| queries.watch(request.clone())).await;
     let mut ids = Vec::new();
     loop {
         match responses.message().await {

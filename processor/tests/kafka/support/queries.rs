@@ -95,7 +95,7 @@ impl Queries {
     }
 
     /// Asks again while the owner cannot prove that it is one: on a busy machine its heartbeats may be late.
-    async fn patiently<T, F: Future<Output = Result<T, Status>>>(&self, ask: impl Fn() -> F) -> T {
+    pub async fn patiently<T, F: Future<Output = Result<T, Status>>>(&self, ask: impl Fn() -> F) -> T {
         let answered = || async {
             match ask().await {
                 Err(status) if status.code() == Code::Unavailable => None,
