@@ -139,7 +139,14 @@ fn target_of<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) 
     } else if stands > 0 && stands + 1 < log.high && may_have_missed_tombstones(parts, task)? {
         return Err(foreign("the store is older than the changelog keeps tombstones".to_owned()));
     }
-    Ok((task.committed.changelog_offset < log.high).then_some(Target { at, high: log.high }))
+    // One offset behind what was applied can only be the marker of its commit: a record that is missing has a marker of
+    // its own behind it. To read that would take as long as the fetch that is under way when a standby becomes the owner:
+    // up to half a second, because nothing is written meanwhile. Of another layout it may be a record all the same: its
+    // writer has another transactional id, so our initialisation did not wait for its marker.
+    let applied = task.committed.changelog_offset;
+    let is_ours = task.committed.layout == parts.application.definition().placement();
+    let nothing_missing = applied >= log.high || is_ours && applied + 1 == log.high;
+    Ok((!nothing_missing).then_some(Target { at, high: log.high }))
 }
 
 /// Whether a tombstone behind the standing of the store may have been compacted away by now: the row that it removed
