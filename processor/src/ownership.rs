@@ -32,6 +32,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// Becomes the owner: afterwards commands run.
     pub fn own(&mut self) -> Result<(), Interrupt> {
         let began = self.parts.clock.monotonic();
+        let tails = std::mem::take(&mut self.tails);
         self.parts.still(Role::Active)?;
         self.blocked.clear();
         self.parts.roles.report(self.parts.id, Some((ShardRole::Restoring, -1)));
@@ -42,7 +43,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         let transactional_id = format!("{}.{}.{}", definition.application, definition.layout, self.parts.id);
         let producer = self.initialise(&transactional_id)?;
         let initialised = self.parts.clock.monotonic();
-        let report = self.catch_up(Role::Active)?;
+        let report = self.catch_up(Role::Active, tails)?;
         self.check_layout()?;
         self.claim_found = self.current_claim()?;
         let restored = self.parts.clock.monotonic();
@@ -122,7 +123,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// us. The claim that we found ourselves is of the past: our first transaction may time out before it replaced it.
     pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
         self.prepare(Role::Active)?;
-        self.catch_up(Role::Active)?;
+        self.catch_up(Role::Active, false)?;
         self.check_layout()?;
         let Some(claim) = self.current_claim()? else { return Ok(None) };
         let options = &self.parts.options;
@@ -210,11 +211,12 @@ impl<L: Log, A: Application> Shard<L, A> {
         confirmed.ok_or(Interrupt::Released)
     }
 
-    pub(crate) fn catch_up(&mut self, role: Role) -> Result<restore::Report, Interrupt> {
+    /// `tails`: see [`restore::catch_up`].
+    pub(crate) fn catch_up(&mut self, role: Role, tails: bool) -> Result<restore::Report, Interrupt> {
         let Some(consumer) = &mut self.consumer else {
             return Err(Interrupt::Retake("no consumer".to_owned()));
         };
-        restore::catch_up(&self.parts, role, consumer, &mut self.tasks)
+        restore::catch_up(&self.parts, role, (consumer, tails), &mut self.tasks)
     }
 
     /// A partition of an input without a position is read from where it begins.

@@ -41,10 +41,14 @@ pub struct Report {
 }
 
 /// Applies the changelog of every task up to the high watermark of now, for as long as the instance has this role.
+///
+/// `tails`: the consumer already reads every changelog from where the stores stand, and goes on with that. A new
+/// assignment would wait for the fetch that is under way, up to half a second; the one under way ends with what there is
+/// to read: the records of the earlier owner, or the marker of its transaction, which our initialisation aborted.
 pub(crate) fn catch_up<L: Log, A: Application>(
     parts: &ShardParts<L, A>,
     role: Role,
-    consumer: &mut L::Consumer,
+    (consumer, tails): (&mut L::Consumer, bool),
     tasks: &mut [Task],
 ) -> Result<Report, Interrupt> {
     let mut targets = Vec::new();
@@ -61,9 +65,11 @@ pub(crate) fn catch_up<L: Log, A: Application>(
     if targets.is_empty() {
         return Ok(report);
     }
-    let starts: Vec<_> =
-        targets.iter().map(|target| (target.at, tasks[target.task(tasks)].committed.changelog_offset)).collect();
-    consumer.assign(&starts).map_err(|error| Interrupt::Retake(error.to_string()))?;
+    if !tails {
+        let start = |target: &Target| (target.at, tasks[target.task(tasks)].committed.changelog_offset);
+        let starts: Vec<_> = targets.iter().map(start).collect();
+        consumer.assign(&starts).map_err(|error| Interrupt::Retake(error.to_string()))?;
+    }
     let mut polled = RecordBatch::default();
     let mut reached_at = parts.clock.monotonic();
     while !targets.is_empty() {
@@ -77,15 +83,17 @@ pub(crate) fn catch_up<L: Log, A: Application>(
             Err(LogError::Unavailable(_)) if now.saturating_sub(reached_at) < PATIENCE => continue,
             Err(error) => return Err(Interrupt::Retake(error.to_string())),
         }
-        for record in polled.iter() {
+        let (changelog, before) = (parts.application.definition().changelog, report.records);
+        // A standby reads events too; their position is in the store, and the history goes on from there.
+        for record in polled.iter().filter(|record| record.topic == changelog) {
             let Some(task) = tasks.iter_mut().find(|task| task.partition == record.partition) else { continue };
+            report.records += 1;
             apply_record(parts, role, task, &record)?;
             if task.overlay.bytes() > WRITE_BYTES {
                 write(parts, task)?;
             }
         }
-        report.records += polled.len() as u64;
-        metrics::counter!("kontor_restore_records_total").increment(polled.len() as u64);
+        metrics::counter!("kontor_restore_records_total").increment(report.records - before);
         let mut reached = Vec::new();
         targets.retain(|target| {
             let position = consumer.position(target.at).ok().flatten();

@@ -55,6 +55,8 @@ pub(crate) struct Owned<L: Log> {
 pub struct Shard<L: Log, A: Application> {
     pub(crate) parts: ShardParts<L, A>,
     pub(crate) consumer: Option<L::Consumer>,
+    /// The consumer was left reading every changelog from where the stores stand, with nothing staged.
+    pub(crate) tails: bool,
     pub(crate) tasks: Vec<Task>,
     pub(crate) owned: Option<Owned<L>>,
     pub(crate) blocked: Vec<Blocked>,
@@ -78,6 +80,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         Shard {
             parts,
             consumer: None,
+            tails: false,
             tasks: Vec::new(),
             owned: None,
             blocked: Vec::new(),
@@ -414,7 +417,7 @@ impl<L: Log, A: Application> Shard<L, A> {
 
     /// Lets go of consumer and stores.
     fn close(&mut self, life: &Life) {
-        self.consumer = None;
+        (self.consumer, self.tails) = (None, false);
         for partition in self.definition().partitions_of(self.parts.id) {
             self.parts.views[partition as usize].set_life(life.clone());
         }

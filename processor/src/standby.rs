@@ -37,11 +37,12 @@ impl<L: Log, A: Application> Shard<L, A> {
         // Before anything else: an owner that was told to become a standby lets go by this.
         self.parts.roles.report(self.parts.id, Some((ShardRole::Standby, -1)));
         let began = self.parts.clock.monotonic();
+        self.tails = false;
         self.prepare(Role::Standby)?;
         let prepared = self.parts.clock.monotonic();
         // Its end may lie inside the owner's open transaction: nothing is read from here before the next whole one.
         self.tasks.iter().for_each(|task| task.view.unsynced());
-        let report = self.catch_up(Role::Standby)?;
+        let report = self.catch_up(Role::Standby, false)?;
         let restored = self.parts.clock.monotonic();
         let mut events = history::parts_to_follow(&self.parts, &self.tasks)?;
         self.assign_tail(&events)?;
@@ -56,7 +57,12 @@ impl<L: Log, A: Application> Shard<L, A> {
         let (mut measured_at, mut polled) = (Duration::ZERO, RecordBatch::default());
         let mut marks = Marks::of(self.tasks.len());
         loop {
-            self.parts.still(Role::Standby)?;
+            if let Err(released) = self.parts.still(Role::Standby) {
+                // Half a transaction is forgotten, and would have to be read again.
+                let whole = |task: &Task| task.staged.changelog_offset == task.committed.changelog_offset;
+                self.tails = self.tasks.iter().all(whole);
+                return Err(released);
+            }
             self.follow_tail(&mut polled, &mut events)?;
             let now = self.parts.clock.monotonic();
             if measured_at.is_zero() || now.saturating_sub(measured_at) >= LAG_INTERVAL {
