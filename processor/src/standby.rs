@@ -64,6 +64,11 @@ impl<L: Log, A: Application> Shard<L, A> {
                 return Err(released);
             }
             self.follow_tail(&mut polled, &mut events)?;
+            if polled.is_empty() {
+                // Not in the poll: a standby that is to own the shard must hear of it at once, and reads in time what
+                // the client has fetched meanwhile.
+                self.parts.roles.wait_while(self.parts.id, Role::Standby, self.parts.options.idle_poll);
+            }
             let now = self.parts.clock.monotonic();
             if measured_at.is_zero() || now.saturating_sub(measured_at) >= LAG_INTERVAL {
                 measured_at = now;
@@ -91,7 +96,7 @@ impl<L: Log, A: Application> Shard<L, A> {
             return Err(Interrupt::Retake("no consumer".to_owned()));
         };
         polled.clear();
-        match consumer.poll(polled, POLL_RECORDS, POLL_BYTES, self.parts.options.idle_poll) {
+        match consumer.poll(polled, POLL_RECORDS, POLL_BYTES, Duration::ZERO) {
             Ok(()) => {}
             // The client library reconnects by itself; the lag says that we fall behind.
             Err(LogError::Unavailable(_)) => return Ok(()),

@@ -74,20 +74,28 @@ impl<L: Log> Leader<L> {
         self.leaderless_beats = self.leaderless_beats.saturating_add(1);
     }
 
+    /// Whether something comes that is not read from the log.
+    pub fn is_taking(&self) -> bool {
+        matches!(self.state, State::Taking(_))
+    }
+
     /// Takes the lead when it is my turn; leads when I have it. `read_to`: how far the assignment was read.
     pub fn step(&mut self, directory: &Directory, roster: &Roster, read_to: i64) {
+        if let State::Taking(initialised) = &self.state {
+            match initialised.try_recv() {
+                Err(TryRecvError::Empty) => {}
+                Ok(Ok(producer)) => self.begin(producer),
+                Ok(Err(fault)) => self.resign(&fault.to_string()),
+                Err(TryRecvError::Disconnected) => self.resign("its thread ended"),
+            }
+        }
         match &mut self.state {
             State::Follower => {
                 if self.is_my_turn(directory, roster) {
                     self.take();
                 }
             }
-            State::Taking(initialised) => match initialised.try_recv() {
-                Err(TryRecvError::Empty) => {}
-                Ok(Ok(producer)) => self.begin(producer),
-                Ok(Err(fault)) => self.resign(&fault.to_string()),
-                Err(TryRecvError::Disconnected) => self.resign("its thread ended"),
-            },
+            State::Taking(_) => {}
             State::Leading { read_to: wanted, .. } if read_to < *wanted => {}
             State::Leading { .. } => {
                 if let Some(next) = self.decide(directory, roster)

@@ -24,6 +24,8 @@ const BEAT_INTERVAL: Duration = Duration::from_millis(100);
 /// Records and bytes of one poll.
 const POLL_RECORDS: usize = 10_000;
 const POLL_BYTES: usize = 1 << 20;
+/// Wait of one poll while this instance takes the lead: partitions without an owner wait for it.
+const TAKING_POLL: Duration = Duration::from_millis(5);
 /// Own heartbeats that are remembered.
 const OWN_KEPT: usize = 16;
 /// Wait after a failed attempt.
@@ -261,7 +263,8 @@ impl<L: Log> Worker<L> {
         let [assignment, members] = PARTS.map(|partition| self.at(partition));
         let Some(consumer) = &mut self.consumer else { return Ok(()) };
         self.polled.clear();
-        consumer.poll(&mut self.polled, POLL_RECORDS, POLL_BYTES, BEAT_INTERVAL)?;
+        let wait = if self.leader.is_taking() { TAKING_POLL } else { BEAT_INTERVAL };
+        consumer.poll(&mut self.polled, POLL_RECORDS, POLL_BYTES, wait)?;
         // Before it passed anything it stands where it began.
         self.read_to[0] = consumer.position(assignment)?.unwrap_or(0).max(self.read_to[0]);
         self.read_to[1] = consumer.position(members)?.unwrap_or(0).max(self.read_to[1]);

@@ -163,14 +163,14 @@ impl Checkpoints {
                 _ = rounds.tick() => false,
                 () = ended.cancelled() => true,
             };
-            let checkpoints = Arc::clone(&self);
-            let tidied =
-                tokio::task::spawn_blocking(move || if over { checkpoints.clear() } else { checkpoints.sweep() });
-            if let Err(error) = tidied.await {
-                tracing::error!(%error, "checkpoints were not tidied up");
-            }
             if over {
+                // Here, although it is files: the runtime that would give it a thread is about to end.
+                self.clear();
                 return;
+            }
+            let checkpoints = Arc::clone(&self);
+            if let Err(error) = tokio::task::spawn_blocking(move || checkpoints.sweep()).await {
+                tracing::error!(%error, "checkpoints were not tidied up");
             }
         }
     }
