@@ -52,6 +52,11 @@ pub const STACK_VARIABLE: &str = "KONTOR_TEST_STACK";
 /// Names the directory of the programs under test, if it is not the target directory of the test itself.
 pub const BIN_VARIABLE: &str = "KONTOR_BIN_DIR";
 
+/// The number in this environment variable, or `usual`: the same test as a check and as a campaign.
+pub fn wanted(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
 /// The broker and the registry that a suite of tests shares.
 #[derive(Debug, Clone)]
 pub struct TestStack {

@@ -3,7 +3,6 @@
 //! For an operator with all instances stopped. It reads topics and stores nothing locally; what a change is and why it
 //! may end anywhere is told in the engine's `layout`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,10 +11,10 @@ use processor::clock::SystemClock;
 use processor::layout::{Change, Layout, Site, Step, Survey, control, survey};
 use processor::log::Log;
 use processor::log::kafka::{KafkaLog, KafkaOptions};
-use schemas::topics::{self, Target, Topology};
-use schemas::{CacheConfig, SchemaCache};
+use schemas::topics;
 
 use crate::bank_app::{self, Encoders};
+use crate::config::ClusterArgs;
 
 /// A member that lives is heard of twenty times meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -28,18 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Exit codes: 0 the state is of the configured layout, 1 not.
 #[derive(clap::Args, Clone, Debug)]
 pub struct LayoutArgs {
-    /// Kafka brokers, host:port, separated by commas.
-    #[arg(long, env = "KONTOR_BOOTSTRAP", default_value = "127.0.0.1:9092")]
-    pub bootstrap: String,
-    /// Base address of the schema registry's Confluent API.
-    #[arg(long, env = "KONTOR_REGISTRY", default_value = "http://127.0.0.1:8081/apis/ccompat/v7")]
-    pub registry: String,
-    /// The declaration of the topics, with the layout to change to.
-    #[arg(long, env = "KONTOR_TOPICS", default_value = "topics.yaml")]
-    pub topics: PathBuf,
-    /// What topic names start with.
-    #[arg(long, env = "KONTOR_PREFIX", default_value = "")]
-    pub prefix: String,
+    /// Of the cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Change it. Refused while an instance lives.
     #[arg(long)]
     pub apply: bool,
@@ -47,17 +37,17 @@ pub struct LayoutArgs {
 
 /// Runs the command.
 pub fn run(args: LayoutArgs) -> anyhow::Result<ExitCode> {
-    let topology = Topology::load(&args.topics)?.with_prefix(&args.prefix);
-    let target = Target::new(args.bootstrap.clone(), args.registry.clone());
+    let topology = args.cluster.topology()?;
+    let target = args.cluster.target();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Also that the topics have as many partitions as declared: those never change.
     runtime.block_on(topics::verify_topics(&target, &topology))?;
-    let schemas = SchemaCache::start(CacheConfig { registry_url: args.registry.clone(), file: None })?;
+    let schemas = args.cluster.schemas(None)?;
     schemas.resolve(&topology)?;
     let encoders = Encoders::resolve(&topology, &schemas)?;
     let (definition, topics) = bank_app::definition(&topology, &schemas, &encoders)?;
     let options = KafkaOptions {
-        bootstrap: args.bootstrap.clone(),
+        bootstrap: args.cluster.bootstrap.clone(),
         group: "kontor-layout".to_owned(),
         client_id: "layout".to_owned(),
         prefetch_bytes: 4 << 20,

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bank::{IBAN_DRAWS_MAX, TokenSecret, Tokens};
+use schemas::topics::{Target, Topology};
+use schemas::{CacheConfig, SchemaCache};
 
-/// Settings of `processor run`.
+/// Where the topics are, and what they are called. Every command takes these.
 #[derive(Clone, Debug, clap::Args)]
-pub struct RunArgs {
+pub struct ClusterArgs {
     /// Kafka brokers, host:port, separated by commas.
     #[arg(long, env = "KONTOR_BOOTSTRAP", default_value = "127.0.0.1:9092")]
     pub bootstrap: String,
@@ -21,6 +23,31 @@ pub struct RunArgs {
     /// Put before every topic name, so that stacks can share a broker.
     #[arg(long, env = "KONTOR_PREFIX", default_value = "")]
     pub prefix: String,
+}
+
+impl ClusterArgs {
+    /// The declaration of the topics, under their names here.
+    pub fn topology(&self) -> anyhow::Result<Topology> {
+        Ok(Topology::load(&self.topics)?.with_prefix(&self.prefix))
+    }
+
+    /// The cluster and the registry, for administration.
+    pub fn target(&self) -> Target {
+        Target::new(self.bootstrap.clone(), self.registry.clone())
+    }
+
+    /// Schemas from the registry; `file` keeps them for a start without one.
+    pub fn schemas(&self, file: Option<PathBuf>) -> anyhow::Result<SchemaCache> {
+        Ok(SchemaCache::start(CacheConfig { registry_url: self.registry.clone(), file })?)
+    }
+}
+
+/// Settings of `processor run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Of the cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Directory of the local stores; may be deleted while stopped, the topics rebuild it.
     #[arg(long, env = "KONTOR_STATE_DIR", default_value = "state")]
     pub state_dir: PathBuf,

@@ -50,10 +50,12 @@ impl<L: Log, A: Application> Shard<L, A> {
         let transaction = Transaction::new(producer, Arc::clone(&self.parts.clock), self.parts.options.commit_deadline);
         self.owned = Some(Owned { transaction, history: None });
         self.find_first_positions()?;
+        // Before the claim: its commit ends a fetch of the changelog that is under way, and the inputs are fetched only
+        // after that, up to half a second later.
+        self.assign_inputs()?;
         // Again: a later assignment may have given it to another while we initialised, whom we have fenced by that.
         let epoch = self.confirm()?;
         self.claim(epoch)?;
-        self.assign_inputs()?;
         let history = HistoryLoader::start(&self.parts, &self.tasks)?;
         if let Some(owned) = &mut self.owned {
             owned.history = history;

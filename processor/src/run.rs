@@ -13,8 +13,8 @@ use processor::probe::Probe;
 use processor::shard::{Codecs, Exit, ShardOptions};
 use processor::stores::DiskStores;
 use processor::topology::Application;
-use schemas::topics::{self, Target, Topology};
-use schemas::{CacheConfig, SchemaCache};
+use schemas::SchemaCache;
+use schemas::topics::{self, Topology};
 use state_store::{Budget, Identity};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,8 +31,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let check = tokens.check_value().0.to_vec();
     std::fs::create_dir_all(&args.state_dir)
         .with_context(|| format!("state directory {}", args.state_dir.display()))?;
-    let topology = Topology::load(&args.topics)?.with_prefix(&args.prefix);
-    let target = Target::new(args.bootstrap.clone(), args.registry.clone());
+    let topology = args.cluster.topology()?;
+    let target = args.cluster.target();
     let verified = async { Ok(topics::verify_topics(&target, &topology).await?) };
     // Each waits for others; together they take as long as the slowest.
     let (schemas, (), (log, cluster_id)) =
@@ -57,7 +57,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 /// schema that is not registered is an error that names the fix.
 async fn resolve_schemas(args: &RunArgs, topology: &Topology) -> anyhow::Result<SchemaCache> {
     let file = Some(args.state_dir.join("schemas.json"));
-    let schemas = SchemaCache::start(CacheConfig { registry_url: args.registry.clone(), file })?;
+    let schemas = args.cluster.schemas(file)?;
     let (cache, topology) = (schemas.clone(), topology.clone());
     tokio::task::spawn_blocking(move || cache.resolve(&topology)).await??;
     Ok(schemas)
@@ -66,13 +66,13 @@ async fn resolve_schemas(args: &RunArgs, topology: &Topology) -> anyhow::Result<
 /// The log and the identity of its cluster.
 async fn connect(args: &RunArgs, topology: &Topology) -> anyhow::Result<(Arc<KafkaLog>, String)> {
     let options = KafkaOptions {
-        bootstrap: args.bootstrap.clone(),
+        bootstrap: args.cluster.bootstrap.clone(),
         group: bank_app::application_name(topology),
         client_id: args.instance_name(),
         prefetch_bytes: args.prefetch_kib << 10,
         extra: args.kafka_settings()?,
     };
-    let (topics, bootstrap) = (bank_app::topics(topology)?.0, args.bootstrap.clone());
+    let (topics, bootstrap) = (bank_app::topics(topology)?.0, args.cluster.bootstrap.clone());
     tokio::task::spawn_blocking(move || {
         let log = KafkaLog::new(options, topics)?;
         let cluster_id = log

@@ -160,14 +160,9 @@ mod tests {
             instance: name.to_owned(),
             incarnation: "1".to_owned(),
             endpoint: format!("http://{name}"),
-            rack: String::new(),
             beat: 1,
-            grace_beats: 0,
-            seen: 0,
             shards,
-            stopped: Vec::new(),
-            layout: 0,
-            epoch: 0,
+            ..Member::default()
         };
         let mut out = Vec::new();
         Encoder::new(1).encode(&record, &mut out).unwrap();

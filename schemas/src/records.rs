@@ -252,7 +252,7 @@ avro_records! {
     }
 
     /// Control: an instance and its shards.
-    #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+    #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
     pub struct Member {
         pub instance: String,
         pub incarnation: String,

@@ -9,14 +9,8 @@ pub(crate) fn member(name: &str) -> Member {
         instance: name.to_owned(),
         incarnation: "1".to_owned(),
         endpoint: format!("http://{name}"),
-        rack: String::new(),
         beat: 1,
-        grace_beats: 0,
-        seen: 0,
-        shards: Vec::new(),
-        stopped: Vec::new(),
-        layout: 0,
-        epoch: 0,
+        ..Member::default()
     }
 }
 

@@ -19,13 +19,10 @@ mod stores;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use schemas::topics::Topology;
-use schemas::{CacheConfig, SchemaCache};
-
+use crate::config::ClusterArgs;
 use facts::Topic;
 use fold::Fold;
 use read::{Cursor, Ends, ReadError, Source};
@@ -36,18 +33,9 @@ use report::Report;
 /// Exit codes: 0 all hold, 1 a breach was found, 2 it could not be decided (work in flight, or topics unreadable).
 #[derive(clap::Args, Clone, Debug)]
 pub struct AuditArgs {
-    /// Kafka brokers, host:port[,host:port].
-    #[arg(long, env = "KONTOR_BOOTSTRAP", default_value = "127.0.0.1:9092")]
-    pub bootstrap: String,
-    /// Address of the schema registry (its Confluent API).
-    #[arg(long, env = "KONTOR_REGISTRY", default_value = "http://127.0.0.1:8081/apis/ccompat/v7")]
-    pub registry: String,
-    /// The declaration of the topics.
-    #[arg(long, env = "KONTOR_TOPICS", default_value = "topics.yaml")]
-    pub topics: PathBuf,
-    /// What topic names start with.
-    #[arg(long, env = "KONTOR_PREFIX", default_value = "")]
-    pub prefix: String,
+    /// Of the cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -71,10 +59,10 @@ pub fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
-    let topology = Topology::load(&args.topics)?.with_prefix(&args.prefix);
-    let cache = SchemaCache::start(CacheConfig { registry_url: args.registry.clone(), file: None })?;
-    let in_stores = stores::check(&args.stores, &args.bootstrap, &topology, &cache)?;
-    let source = Source::new(args.bootstrap.clone(), topology, cache);
+    let topology = args.cluster.topology()?;
+    let cache = args.cluster.schemas(None)?;
+    let in_stores = stores::check(&args.stores, &args.cluster.bootstrap, &topology, &cache)?;
+    let source = Source::new(args.cluster.bootstrap.clone(), topology, cache);
     let started = now();
     let deadline = started + Duration::from_secs(args.wait_s);
     let mut fold = Fold::new(source.partitions());

@@ -92,19 +92,7 @@ impl World {
     }
 
     fn beat(&self, name: &str) {
-        let record = Member {
-            instance: name.to_owned(),
-            incarnation: "1".to_owned(),
-            endpoint: String::new(),
-            rack: String::new(),
-            beat: 1,
-            grace_beats: 0,
-            seen: 0,
-            shards: Vec::new(),
-            stopped: Vec::new(),
-            layout: 0,
-            epoch: 0,
-        };
+        let record = Member { instance: name.to_owned(), incarnation: "1".to_owned(), beat: 1, ..Member::default() };
         let mut value = Vec::new();
         Encoder::new(2).encode(&record, &mut value).unwrap();
         self.append(MEMBER_PARTITION, &member_key(name), Some(&value));

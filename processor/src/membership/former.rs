@@ -80,21 +80,14 @@ mod tests {
 
         fn beat(&mut self, name: &str, epoch: i64) {
             self.1 += 1;
-            let (instance, incarnation) = (name.to_owned(), "1".to_owned());
-            let (endpoint, rack, shards, stopped) = (String::new(), String::new(), Vec::new(), Vec::new());
-            let (beat, grace_beats, layout, seen) = (self.1, 0, 1, self.1);
             self.0.beat(&Member {
-                instance,
-                incarnation,
-                endpoint,
-                rack,
-                beat,
-                grace_beats,
-                seen,
-                shards,
-                stopped,
-                layout,
+                instance: name.to_owned(),
+                incarnation: "1".to_owned(),
+                beat: self.1,
+                seen: self.1,
+                layout: 1,
                 epoch,
+                ..Member::default()
             });
         }
     }

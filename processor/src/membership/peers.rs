@@ -29,10 +29,7 @@ mod tests {
     fn member(name: &str, role: ShardRole, lag: i64) -> (String, Member) {
         let shards = vec![MemberShard { shard: 0, role, lag }];
         let (instance, endpoint) = (name.to_owned(), format!("http://{name}"));
-        let (incarnation, rack, stopped) = (String::new(), String::new(), Vec::new());
-        let (beat, grace_beats, seen, layout, epoch) = (1, 0, 0, 1, 1);
-        let member =
-            Member { instance, incarnation, endpoint, rack, beat, grace_beats, seen, shards, stopped, layout, epoch };
+        let member = Member { instance, endpoint, shards, beat: 1, layout: 1, epoch: 1, ..Member::default() };
         (name.to_owned(), member)
     }
 

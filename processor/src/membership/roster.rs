@@ -193,15 +193,8 @@ mod tests {
         Member {
             instance: instance.to_owned(),
             incarnation: incarnation.to_owned(),
-            endpoint: String::new(),
-            rack: String::new(),
             beat: NUMBER.fetch_add(1, Ordering::Relaxed),
-            grace_beats: 0,
-            seen: 0,
-            shards: Vec::new(),
-            stopped: Vec::new(),
-            layout: 0,
-            epoch: 0,
+            ..Member::default()
         }
     }
 

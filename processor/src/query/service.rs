@@ -73,15 +73,13 @@ impl<A: Application> QueryService<A> {
         let not_here = |reason: &str| {
             self.roles.owner(view.shard).into_status(format!("partition {partition} is not served here: {reason}"))
         };
-        // Its place may be another's by now, or nobody's; why it is not this one's is what an operator has to know.
-        if let Life::Stopped(reason) = view.life() {
-            return Err(not_here(&reason));
-        }
         // The shard itself may still be busy with its last transaction, or with reading what it is to follow.
-        if self.roles.settles() && matches!(self.roles.role(view.shard), Role::Standby | Role::Nothing) {
-            return Err(not_here("another instance owns it"));
-        }
+        let is_anothers =
+            || self.roles.settles() && matches!(self.roles.role(view.shard), Role::Standby | Role::Nothing);
         match view.life() {
+            // Its place may be another's by now, or nobody's; why it is not this one's is what an operator has to know.
+            Life::Stopped(reason) => Err(not_here(&reason)),
+            _ if is_anothers() => Err(not_here("another instance owns it")),
             // It may have been given to another while this process was stopped or cut off.
             Life::Running(_) if !self.roles.is_current() => {
                 Err(Status::unavailable(format!("the owner of partition {partition} cannot prove that it still is")))
@@ -89,7 +87,6 @@ impl<A: Application> QueryService<A> {
             Life::Running(store) => Ok(store),
             Life::Standby(_) => Err(not_here("this is a standby")),
             Life::Elsewhere => Err(not_here("another instance owns it")),
-            Life::Stopped(reason) => Err(not_here(&reason)),
             Life::Waiting(_, reason) => Err(Status::unavailable(format!("partition {partition} waits: {reason}"))),
             life => Err(Status::unavailable(format!("partition {partition} is {}", life.name()))),
         }

@@ -223,19 +223,14 @@ mod tests {
     fn member(name: &str, shards: &[(i32, ShardRole, i64)]) -> Member {
         Member {
             instance: name.to_owned(),
-            incarnation: String::new(),
             endpoint: format!("http://{name}:1"),
             rack: "r".to_owned(),
             beat: 1,
-            grace_beats: 0,
-            seen: 0,
             shards: shards
                 .iter()
                 .map(|(shard, role, lag)| MemberShard { shard: *shard, role: *role, lag: *lag })
                 .collect(),
-            stopped: Vec::new(),
-            layout: 0,
-            epoch: 0,
+            ..Member::default()
         }
     }
 

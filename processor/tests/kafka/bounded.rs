@@ -12,9 +12,9 @@ const CACHE_MIB: u64 = 1;
 const BUFFERS_MIB: u64 = 1;
 /// Descriptions make the state large: as long as the bank takes them, of random characters of four bytes each.
 const LETTERS: usize = 140;
-const TRANSFERS: u64 = 20_000;
+const TRANSFERS: u64 = 40_000;
 /// The state is so many times larger than its memory, at least.
-const TIMES: u64 = 4;
+const TIMES: u64 = 10;
 
 fn small(builder: ServiceBuilder) -> ServiceBuilder {
     let builder = builder.env("KONTOR_BLOCK_CACHE_MIB", CACHE_MIB.to_string());
@@ -38,7 +38,7 @@ async fn held_mib(processor: &Processor) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r05_state_that_is_larger_than_its_memory_runs_and_is_restored() {
+async fn r05_e12_state_that_is_larger_than_its_memory_runs_and_is_restored() {
     let seed = seed("bounded");
     let bank = Bank::new("bounded").await;
     let mut processor = bank.launch("p1", small);

@@ -11,8 +11,8 @@ use kontor_compose::{eventually, eventually_some};
 use schemas::records::Uuid;
 
 use crate::support::{
-    Bank, Cluster, DEADLINE, Gateway, Holder, Load, PARTITIONS, SHARDS, Stopwatch, Times, Told, Usage, kills_wanted,
-    seed, time_wanted,
+    Bank, Cluster, DEADLINE, Gateway, Holder, Load, PARTITIONS, SHARDS, Stopwatch, Taken, Times, Told, Usage,
+    kills_wanted, seed, time_wanted,
 };
 
 /// Commands per second, whether there is a broker or not.
@@ -75,7 +75,7 @@ impl Scene {
         self.bank.assert_clean().await;
         self.bank.assert_answered_once(&sent).await;
         let mut taken = HashMap::new();
-        for (id, _) in self.bank.transfers_taken().await {
+        for Taken { id, .. } in self.bank.transfers_taken().await {
             *taken.entry(id).or_insert(0) += 1;
         }
         let doubled: Vec<&Uuid> = sent.iter().filter(|id| taken.get(id) != Some(&1)).collect();

@@ -1,13 +1,14 @@
 //! Instances that come and go: their partitions move, no command is lost or doubled, and nothing waits for long.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use schemas::partition_of;
 
 use crate::support::{
-    Bank, Cluster, DEADLINE, Holder, Load, PARTITIONS, Pace, Stopwatch, Times, kills_wanted, seed, wanted,
+    Bank, Cluster, DEADLINE, Holder, Load, PARTITIONS, Pace, Stopwatch, Times, kills_wanted, seed, time_wanted, wanted,
 };
 
 /// Commands per second while instances come and go.
@@ -86,7 +87,7 @@ async fn f3_instances_that_are_killed_every_two_seconds_lose_nothing_and_answers
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p04_instances_that_are_added_and_removed_lose_and_double_nothing() {
+async fn p04_p06_instances_that_are_added_and_removed_lose_and_double_nothing() {
     let seed = seed("scale");
     let bank = Bank::with_shards("scale", SHARDS).await;
     let mut cluster = Cluster::start(&bank, &["p1"]).await;
@@ -117,8 +118,11 @@ async fn p04_instances_that_are_added_and_removed_lose_and_double_nothing() {
     pace.print(&bank).await;
     bank.assert_clean().await;
     bank.assert_answered_once(&sent).await;
-    let (last, _) = cluster.instances.first_key_value().unwrap();
-    assert_eq!(cluster.owned(last).await.len(), PARTITIONS as usize);
+    let (name, last) = cluster.instances.first_key_value().unwrap();
+    assert_eq!(cluster.owned(name).await.len(), PARTITIONS as usize);
+    for holder in &holders {
+        assert!(last.queries().account(&holder.iban).await.is_some(), "{} is at whoever is left", holder.iban);
+    }
 }
 
 /// A shard whose thread ended at one instance is held by the others, until that one is started anew.
@@ -180,6 +184,9 @@ async fn f4_a_frozen_instance_is_replaced_and_rejoins_without_a_stale_answer() {
     for partition in &owned {
         committed.insert(*partition, cluster.sequence(*partition).await);
     }
+    // `KONTOR_FROZEN_S`: for longer than the takeover takes.
+    let seconds = time_wanted("KONTOR_FROZEN_S", Duration::ZERO).as_secs();
+    load.another(RATE * seconds).await;
     let parts = || frozen.lines("follows").len() + frozen.lines(" running shard=").len();
     let before = parts();
     frozen.thaw();

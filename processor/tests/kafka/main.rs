@@ -32,4 +32,5 @@ mod shutdown;
 mod slow;
 mod storm;
 mod transfers;
+mod unknown_outcome;
 mod upgrade;

@@ -85,13 +85,7 @@ fn member(processor: &FakeProcessor) -> Member {
         instance: processor.name.clone(),
         incarnation: "1".into(),
         endpoint: processor.endpoint(),
-        rack: String::new(),
         beat: 1,
-        grace_beats: 0,
-        seen: 0,
-        shards: Vec::new(),
-        stopped: Vec::new(),
-        layout: 0,
-        epoch: 0,
+        ..Member::default()
     }
 }

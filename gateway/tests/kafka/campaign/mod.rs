@@ -11,16 +11,12 @@ mod traffic;
 mod truth;
 
 pub use fleet::{BEGINNING, Fleet, PARTITIONS};
+pub use kontor_compose::testing::wanted;
 pub use subscriber::{Plan, Subscribers};
 pub use traffic::{Paid, Refusals, Traffic, ask, pay};
 pub use truth::Truth;
 
 use std::time::Duration;
-
-/// A size of a campaign: the variable, or `usual`.
-pub fn wanted(variable: &str, usual: usize) -> usize {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
 
 /// `12 times, p50 .. ms, max .. ms`.
 pub fn times(mut all: Vec<Duration>) -> String {

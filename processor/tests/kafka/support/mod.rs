@@ -29,7 +29,7 @@ pub use processor::Processor;
 pub use queries::{Queries, Rows};
 pub use stores::{Lack, Stopped};
 pub use stranger::OpenTransaction;
-pub use timeline::Phase;
+pub use timeline::{Phase, Taken};
 pub use usage::Usage;
 pub use witness::Witness;
 

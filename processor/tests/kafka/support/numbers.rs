@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use kontor_compose::testing::wanted;
+
 /// Measures from its creation.
 pub struct Stopwatch(Instant);
 
@@ -36,14 +38,19 @@ impl Times {
 
     /// The middle one, zero without any.
     pub fn p50(&self) -> Duration {
-        let mut sorted = self.0.clone();
-        sorted.sort();
-        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+        self.at(50)
     }
 
-    /// `name: 12 times, p50 .. ms, max .. ms`.
+    /// `name: 12 times, p50 .. ms, p90 .. ms, max .. ms`.
     pub fn line(&self, name: &str) -> String {
-        format!("{name}: {} times, p50 {} ms, max {} ms", self.0.len(), self.p50().as_millis(), self.max().as_millis())
+        let [p50, p90, max] = [self.p50(), self.at(90), self.max()].map(|time| time.as_millis());
+        format!("{name}: {} times, p50 {p50} ms, p90 {p90} ms, max {max} ms", self.0.len())
+    }
+
+    fn at(&self, percent: usize) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default()
     }
 }
 
@@ -70,9 +77,4 @@ pub fn time_wanted(variable: &str, usual: Duration) -> Duration {
 /// How often a test kills: `KONTOR_KILLS`, or `usual`.
 pub fn kills_wanted(usual: usize) -> usize {
     wanted("KONTOR_KILLS", usual)
-}
-
-/// The number in this variable, or `usual`: the same test as a check and as a campaign.
-pub fn wanted(variable: &str, usual: usize) -> usize {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }

@@ -1,36 +1,32 @@
-//! How a steady load is answered while partitions move: the rate of those that stay, the pause of those that move.
-//!
-//! Judged afterwards, by the times at which answers were written to their topic.
+//! How a steady load is answered while partitions move: the share of those that stay, the pause of those that move.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use super::{Bank, Cluster, PARTITIONS, Times};
+use super::{Bank, Cluster, PARTITIONS, Phase, Times, now_ms};
 
-/// Who owned what, and when that was the case.
-type Settled = (u64, BTreeMap<i32, String>);
+/// Also what began before the instances were seen to be settled, and ended after it.
+const MARGIN_MS: i64 = 1_000;
+
+/// Which instance owns which partition.
+type Owners = BTreeMap<i32, String>;
 
 /// One change of the instances.
 struct Change {
-    from_ms: u64,
-    to_ms: u64,
+    phase: Phase,
     /// Partitions that have another owner afterwards.
     moved: Vec<i32>,
+    stayed: Vec<i32>,
 }
 
 /// The changes of a campaign, in their order.
 pub struct Pace {
-    began_ms: u64,
-    before: Settled,
+    from_ms: i64,
+    before: Owners,
     changes: Vec<Change>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "compared with the times of records")]
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
-}
-
-async fn owners(cluster: &Cluster) -> BTreeMap<i32, String> {
+async fn owners(cluster: &Cluster) -> Owners {
     let mut owners = BTreeMap::new();
     for name in cluster.names() {
         for partition in cluster.owned(&name).await {
@@ -43,62 +39,47 @@ async fn owners(cluster: &Cluster) -> BTreeMap<i32, String> {
 impl Pace {
     /// Of instances that are settled.
     pub async fn start(cluster: &Cluster) -> Pace {
-        let began_ms = now_ms();
-        Pace { began_ms, before: (began_ms, owners(cluster).await), changes: Vec::new() }
+        Pace { from_ms: now_ms(), before: owners(cluster).await, changes: Vec::new() }
     }
 
     /// The next change begins now.
     pub fn changing(&mut self) {
-        self.before.0 = now_ms();
+        self.from_ms = now_ms();
     }
 
     /// The instances are settled again.
     pub async fn changed(&mut self, cluster: &Cluster) {
-        let (to_ms, after) = (now_ms(), owners(cluster).await);
-        let (from_ms, before) = std::mem::replace(&mut self.before, (to_ms, after));
-        let moved = (0..PARTITIONS).filter(|partition| before.get(partition) != self.before.1.get(partition)).collect();
-        self.changes.push(Change { from_ms, to_ms, moved });
+        let phase = Phase::since(self.from_ms);
+        let after = owners(cluster).await;
+        let (stayed, moved) = (0..PARTITIONS).partition(|partition| self.before.get(partition) == after.get(partition));
+        self.before = after;
+        self.changes.push(Change { phase, moved, stayed });
     }
 
-    /// Prints what the answers to transfers say.
+    /// Prints what the answers to transfers say. A transfer to a partition that moves waits for it, wherever its payer
+    /// is: what stayed is judged by the transfers that touch nothing else.
     pub async fn print(&self, bank: &Bank) {
-        let mut answers: BTreeMap<i32, Vec<u64>> = BTreeMap::new();
-        for record in bank.space.read("money_transfer_feedback").await.unwrap() {
-            answers.entry(record.partition).or_default().push(u64::try_from(record.timestamp_ms).unwrap());
-        }
-        answers.values_mut().for_each(|times| times.sort_unstable());
-        let between = |partition: i32, from_ms: u64, to_ms: u64| {
-            let times = answers.get(&partition).map_or(&[][..], Vec::as_slice);
-            let from = times.partition_point(|time| *time < from_ms);
-            &times[from..times.partition_point(|time| *time <= to_ms).max(from)]
-        };
-        let rate =
-            |partition, from_ms, to_ms| between(partition, from_ms, to_ms).len() as f64 / (to_ms - from_ms) as f64;
-        let (mut stayed, mut pauses, mut moved) = (Vec::new(), Times::default(), 0);
-        for change in &self.changes {
-            for partition in 0..PARTITIONS {
-                let (from_ms, to_ms) = (change.from_ms, change.to_ms.max(change.from_ms + 1));
-                if change.moved.contains(&partition) {
-                    moved += 1;
-                    // Also what began before the instances were seen to be settled.
-                    let times = between(partition, from_ms.saturating_sub(1_000), to_ms + 1_000);
-                    let pause = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(to_ms - from_ms);
-                    pauses.add(Duration::from_millis(pause));
-                } else {
-                    let usual = rate(partition, self.began_ms, self.before.0.max(self.began_ms + 1));
-                    stayed.push((rate(partition, from_ms, to_ms) / usual * 100.0).round() as i64);
-                }
+        let timeline = bank.timeline().await;
+        let (mut shares, mut together, mut pauses) = (Vec::new(), (0, 0), Times::default());
+        for Change { phase, moved, stayed } in &self.changes {
+            let (answered, came) = timeline.share(stayed, *phase);
+            together = (together.0 + answered, together.1 + came);
+            shares.extend((answered * 100).checked_div(came));
+            let wide = Phase { from_ms: phase.from_ms - MARGIN_MS, to_ms: phase.to_ms + MARGIN_MS };
+            for partition in moved {
+                let pause_ms = timeline.longest_pause_ms(*partition, wide);
+                pauses.add(Duration::from_millis(pause_ms.unsigned_abs()));
             }
         }
-        stayed.sort_unstable();
-        let of = |share: usize| stayed.get(stayed.len() * share / 100).copied().unwrap_or_default();
+        shares.sort_unstable();
+        let at = |percent: usize| shares.get(shares.len() * percent / 100).copied().unwrap_or_default();
+        let (answered, came) = together;
         println!(
-            "{} changes, {moved} partitions moved; {} stayed, with so many percent of their rate: p10 {}, p50 {}, least {}",
+            "{} changes: partitions that stayed answered {answered} transfers and got {came}, {} %; by change p10 {}, p50 {}",
             self.changes.len(),
-            stayed.len(),
-            of(10),
-            of(50),
-            of(0),
+            answered * 100 / came.max(1),
+            at(10),
+            at(50),
         );
         println!("{}", pauses.line("longest time between two answers of a partition that moved"));
     }

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use schemas::AvroRecord;
 use schemas::records::{ConfirmMoneyTransfer, Owner, Uuid};
+use schemas::{AvroRecord, partition_of};
 
 use super::{Bank, PARTITIONS, now_ms};
 
@@ -33,8 +33,18 @@ impl Phase {
     }
 }
 
+/// A transfer as the broker took it.
+pub struct Taken {
+    /// Of the command.
+    pub id: Uuid,
+    came_ms: i64,
+    /// The partitions that have a part in it: of the command, of the payer and of the payee.
+    touches: [i32; 3],
+}
+
 struct Answered {
     partition: i32,
+    touches: [i32; 3],
     came_ms: i64,
     answered_ms: i64,
 }
@@ -45,21 +55,26 @@ pub struct Timeline(Vec<Answered>);
 impl Bank {
     /// Of every transfer that was answered.
     pub async fn timeline(&self) -> Timeline {
-        let came: HashMap<Uuid, i64> = self.transfers_taken().await.into_iter().collect();
+        let taken: HashMap<Uuid, Taken> = self.transfers_taken().await.into_iter().map(|one| (one.id, one)).collect();
         let answered = self.transfer_feedback().await.into_iter().filter_map(|feedback| {
-            let came_ms = *came.get(&feedback.id)?;
-            Some(Answered { partition: feedback.partition, came_ms, answered_ms: feedback.at_ms })
+            let Taken { touches, came_ms, .. } = *taken.get(&feedback.id)?;
+            Some(Answered { partition: feedback.partition, touches, came_ms, answered_ms: feedback.at_ms })
         });
         Timeline(answered.collect())
     }
 
-    /// Ids of the transfers in `commands`, with the time at which the broker took them; one that lies there twice comes
-    /// twice.
-    pub async fn transfers_taken(&self) -> Vec<(Uuid, i64)> {
+    /// The transfers in `commands`; one that lies there twice comes twice.
+    pub async fn transfers_taken(&self) -> Vec<Taken> {
         let records = self.space.read("commands").await.unwrap();
-        let values = records.iter().filter_map(|record| Some((record.value.as_deref()?, record.timestamp_ms)));
-        let transfers = values.filter(|(value, _)| self.name_of(value) == ConfirmMoneyTransfer::full_name());
-        transfers.map(|(value, at_ms)| (self.decode::<ConfirmMoneyTransfer>(value).id, at_ms)).collect()
+        let taken = |record: &kontor_compose::testing::Record| {
+            let value = record.value.as_deref()?;
+            let is_transfer = self.name_of(value) == ConfirmMoneyTransfer::full_name();
+            let command: ConfirmMoneyTransfer = is_transfer.then(|| self.decode(value))?;
+            let of = |iban: &str| partition_of(iban.as_bytes(), PARTITIONS);
+            let touches = [record.partition, of(&command.from), of(&command.to)];
+            Some(Taken { id: command.id, came_ms: record.timestamp_ms, touches })
+        };
+        records.iter().filter_map(taken).collect()
     }
 
     /// Claims of shards in the changelog, in the order of each partition: when, of which shard, by which instance.
@@ -99,6 +114,14 @@ impl Timeline {
             *rates.entry(one.partition).or_default() += 1.0 / phase.seconds();
         }
         rates
+    }
+
+    /// Of those that touch nothing but these partitions: how many were answered in the phase, and how many came in it.
+    pub fn share(&self, partitions: &[i32], phase: Phase) -> (usize, usize) {
+        let within = |one: &&Answered| one.touches.iter().all(|partition| partitions.contains(partition));
+        let of =
+            |at_ms: fn(&Answered) -> i64| self.0.iter().filter(within).filter(|one| phase.holds(at_ms(one))).count();
+        (of(|one| one.answered_ms), of(|one| one.came_ms))
     }
 
     /// The longest time in which a partition answered nothing, milliseconds.
