@@ -1,4 +1,5 @@
-//! Configuration of the bank's processor: flags over environment over defaults. Secrets come from files only.
+//! Configuration of the bank's processor: flags over environment over defaults. The secret that makes tokens comes from a
+//! file only.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -57,10 +58,10 @@ pub struct RunArgs {
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env = "KONTOR_HTTP_LISTEN", default_value = "127.0.0.1:8191")]
     pub http_listen: SocketAddr,
-    /// File with the secrets that make account tokens, one per line: the first signs, all verify.
+    /// File with the secrets that make account tokens, one per line: the first signs, all verify. One may leave the list when no store was made under it.
     #[arg(long, env = "KONTOR_TOKEN_SECRET_FILE")]
     pub token_secret_file: PathBuf,
-    /// Token of the company account, 20 digits.
+    /// Token of the company account, 20 digits; the default is known to everybody, so set it.
     #[arg(long, env = "KONTOR_COMPANY_TOKEN", default_value = Tokens::COMPANY_DEFAULT, hide_env_values = true)]
     pub company_token: String,
     /// Name of this instance, stable over restarts and unlike every other's; the default is taken from the address.
@@ -108,7 +109,7 @@ pub struct RunArgs {
     /// Records that a partition without state must lack before it is copied from another instance.
     #[arg(long, env = "KONTOR_COPY_RECORDS_MIN", default_value_t = 50_000)]
     pub copy_records_min: u64,
-    /// File of further librdkafka settings, `name=value` per line (security and the like).
+    /// File of further librdkafka settings of the shards, `name=value` per line; gateway and tools do not read it.
     #[arg(long, env = "KONTOR_KAFKA_CONFIG_FILE")]
     pub kafka_config_file: Option<PathBuf>,
 }

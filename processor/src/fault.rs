@@ -1,4 +1,4 @@
-//! What went wrong, sorted by what the caller does next. The only place that reads error codes of the client library.
+//! What went wrong, sorted by what the caller does next. The only place that sorts the errors of producers.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 

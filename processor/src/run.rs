@@ -28,7 +28,6 @@ const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
     let tokens = args.tokens()?;
-    let check = tokens.check_value().0.to_vec();
     std::fs::create_dir_all(&args.state_dir)
         .with_context(|| format!("state directory {}", args.state_dir.display()))?;
     let topology = args.cluster.topology()?;
@@ -37,12 +36,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     // Each waits for others; together they take as long as the slowest.
     let (schemas, (), (log, cluster_id)) =
         tokio::try_join!(resolve_schemas(&args, &topology), verified, connect(&args, &topology))?;
+    let identity = bank_app::identity(&topology, cluster_id, &tokens);
     let options = BankOptions {
         config: bank::Config { tokens, iban_draws_max: args.iban_draws_max },
         outcome_retention_ms: args.outcome_retention_ms()?,
     };
     let application = bank_app::build(&topology, &schemas, options)?;
-    let identity = bank_app::identity(&topology, cluster_id, check);
     let parts = parts(&args, log, application, schemas, identity, metrics)?;
     let (grpc, http) = (parts.grpc, parts.http);
     let mut instance = Instance::start(parts).await?;

@@ -1,4 +1,5 @@
-//! The open transaction. Only this file begins, commits and aborts.
+//! The open transaction of a shard. Only this file begins, commits and aborts it; the leader of the membership writes its
+//! one record with a producer of its own.
 //!
 //! It refuses to go on with a producer whose last call had no clear outcome: the caller gets [`Fault::Discard`] and
 //! makes a new one, whose initialisation ends whatever the old one left open.

@@ -1,7 +1,7 @@
 //! The fingerprint of a command's body: what makes two commands with the same id the same command.
 //!
-//! It is computed in two places, by the processor when it decides and by the gateway when it waits for the answer to
-//! `(id, fingerprint)`; so it lives here, where both reach it. It is independent of Avro: a new field with a default
+//! Of records, for the gateway, which waits for the answer to `(id, fingerprint)`. The rules of the bank compute it of their
+//! own types and know no records; a test of the processor holds the two equal. It is independent of Avro: a new field with a default
 //! must not change the fingerprint of a command that was sent before. The salted hash of a password is left out,
 //! because two hashes of one password differ.
 //!

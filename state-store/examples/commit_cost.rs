@@ -126,6 +126,7 @@ fn identity(partition: i32) -> Identity {
         partition,
         prefix: String::new(),
         check: Vec::new(),
+        earlier_checks: Vec::new(),
     }
 }
 

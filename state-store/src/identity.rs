@@ -20,6 +20,9 @@ pub struct Identity {
     pub prefix: String,
     /// Bytes that must be equal and are never shown, such as the check value of a secret.
     pub check: Vec<u8>,
+    /// What a store may hold in the place of `check`, such as the check values of secrets before. Not stored.
+    #[serde(skip)]
+    pub earlier_checks: Vec<Vec<u8>>,
 }
 
 impl Identity {
@@ -36,7 +39,7 @@ impl Identity {
                 return Err(StoreError::WrongStore { what, found, expected });
             }
         }
-        if self.check != expected.check {
+        if self.check != expected.check && !expected.earlier_checks.contains(&self.check) {
             let (found, expected) = ("another one".to_owned(), "the configured one".to_owned());
             return Err(StoreError::WrongStore { what: "check value", found, expected });
         }
@@ -56,8 +59,15 @@ mod tests {
             partition: 3,
             prefix: String::new(),
             check: vec![1, 2],
+            earlier_checks: vec![vec![1, 1]],
         };
         assert_eq!(ours.must_be(&ours.clone()), Ok(()));
+        let earlier = Identity { check: vec![1, 1], ..ours.clone() };
+        assert_eq!(earlier.must_be(&ours), Ok(()));
+        assert!(
+            ours.must_be(&Identity { earlier_checks: Vec::new(), ..earlier }).is_err(),
+            "it was taken out of the list"
+        );
         let others = [
             ("application", Identity { application: "shop".into(), ..ours.clone() }),
             ("cluster id", Identity { cluster_id: "c2".into(), ..ours.clone() }),
@@ -81,6 +91,7 @@ mod tests {
             partition: 0,
             prefix: String::new(),
             check: b"secret".to_vec(),
+            earlier_checks: Vec::new(),
         };
         let error = Identity { check: b"hidden".to_vec(), ..ours.clone() }.must_be(&ours).unwrap_err();
         assert!(!error.to_string().contains("secret") && !error.to_string().contains("hidden"), "{error}");

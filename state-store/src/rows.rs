@@ -2,7 +2,7 @@
 //!
 //! Rows are local and rebuilt from the log at any time, so the codec may change; the format byte tells the old rows
 //! from the new ones, and an unknown one is an error instead of a misread row. bincode is not self-describing: every
-//! change to the fields of a stored type is a change of the table, so it gets another [`crate::TableId`] or a layout.
+//! change to the fields of a stored type raises the format byte, and the stores are wiped and rebuilt from the log.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use serde::Serialize;

@@ -45,13 +45,13 @@ pub fn check(
     let Some(directory) = &args.store else { return Ok(None) };
     let secrets = args.token_secret_file.as_deref().context("--store needs --token-secret-file")?;
     let tokens = config::read_tokens(secrets, bank::Tokens::COMPANY_DEFAULT)?;
-    let check = tokens.check_value().0.to_vec();
     schemas.resolve(topology)?;
-    let options = BankOptions { config: bank::Config { tokens, iban_draws_max: 0 }, outcome_retention_ms: i64::MAX };
+    let config = bank::Config { tokens: tokens.clone(), iban_draws_max: 0 };
+    let options = BankOptions { config, outcome_retention_ms: i64::MAX };
     let application = bank_app::build(topology, schemas, options)?;
     let parts = parts(application, bootstrap, schemas)?;
     let cluster_id = parts.log.cluster_id(std::time::Duration::from_secs(10)).context("the broker does not answer")?;
-    let identity = bank_app::identity(topology, cluster_id, check);
+    let identity = bank_app::identity(topology, cluster_id, &tokens);
     let (mut rows, mut compared, mut found) = (0, 0, Breaches::default());
     for partition in 0..topology.partitions {
         match compare_one(&parts, directory, &identity, partition)? {

@@ -144,14 +144,15 @@ pub fn history_key(iban: &str, sequence: i64) -> Vec<u8> {
     key
 }
 
-/// Whose stores they are; the partition is filled in for each. `check`: of the token secret.
-pub fn identity(topology: &Topology, cluster_id: String, check: Vec<u8>) -> Identity {
+/// Whose stores they are; the partition is filled in for each.
+pub fn identity(topology: &Topology, cluster_id: String, tokens: &bank::Tokens) -> Identity {
     Identity {
         application: application_name(topology),
         cluster_id,
         partition: 0,
         prefix: topology.prefix.clone(),
-        check,
+        check: tokens.check_value().0.to_vec(),
+        earlier_checks: tokens.earlier_check_values().map(|check| check.0.to_vec()).collect(),
     }
 }
 

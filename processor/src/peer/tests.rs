@@ -38,6 +38,7 @@ fn stores(directory: &Path, partitions_of: &str) -> DiskStores {
         partition: 0,
         prefix: String::new(),
         check: vec![1],
+        earlier_checks: Vec::new(),
     };
     DiskStores::new(directory.to_owned(), identity, Budget::new(4 << 20, 4 << 20))
 }

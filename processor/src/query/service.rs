@@ -1,7 +1,8 @@
-//! The gRPC service of an instance: committed rows of the partitions that it owns.
+//! The gRPC service of an instance: committed rows, fresh ones of the partitions that it owns, and old ones, called so and
+//! within the bound that the caller names, of those that it follows.
 //!
-//! Every answer comes from one snapshot and names the commit that it is of. It refuses to answer for partitions that
-//! are not running here, to read beyond limits, and to wait without a deadline.
+//! Every answer comes from one snapshot and names the commit that it is of. It refuses to call answers
+//! fresh for partitions that do not run here, to read beyond limits, and to wait without a deadline.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -103,8 +103,17 @@ async fn f25_state_of_another_layout_or_secret_is_refused() {
     let mut misled = bank.launch("p1", |builder| builder.env("KONTOR_TOKEN_SECRET_FILE", &secret));
     stops_with(&mut misled, "check value").await;
 
+    // A secret is replaced by putting the new one before it: stores and tokens of before stay good.
+    let before = fs::read_to_string(bank.space.dir.join("token-secret")).unwrap();
+    fs::write(&secret, format!("another secret of this bank, long enough\n{before}")).unwrap();
+    let mut rotated = bank.launch("p1", |builder| builder.env("KONTOR_TOKEN_SECRET_FILE", &secret));
+    rotated.ready().await;
+    let sent = bank.pay(&holder, "a shop", 1);
+    assert_eq!(rotated.queries().reason(&sent).await, "");
+    assert_eq!(rotated.terminate().await.code(), Some(0));
+
     let processor = bank.run().await;
-    assert_eq!(processor.queries().balance(&holder.iban).await, 100);
+    assert_eq!(processor.queries().balance(&holder.iban).await, 99);
     assert_eq!(processor.metric("kontor_store_wipes_total").await, 0.0, "nothing was wiped for it");
     bank.assert_clean().await;
 }

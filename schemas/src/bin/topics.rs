@@ -68,7 +68,7 @@ struct Common {
     #[arg(long, value_name = "HOST:PORT", env = "KONTOR_BOOTSTRAP", default_value = "localhost:9092")]
     bootstrap: String,
     /// Base address of the schema registry's Confluent API.
-    #[arg(long, value_name = "URL", env = "KONTOR_REGISTRY", default_value = "http://localhost:8080/apis/ccompat/v7")]
+    #[arg(long, value_name = "URL", env = "KONTOR_REGISTRY", default_value = "http://localhost:8081/apis/ccompat/v7")]
     registry: String,
     /// What topic names start with, separator included: `test1.`
     #[arg(long, value_name = "PREFIX", env = "KONTOR_PREFIX", default_value = "")]

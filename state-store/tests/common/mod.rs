@@ -19,6 +19,7 @@ pub fn identity() -> Identity {
         partition: 3,
         prefix: "test-".into(),
         check: vec![7; 16],
+        earlier_checks: Vec::new(),
     }
 }
 

@@ -182,6 +182,7 @@ fn identity(bank: &Bank) -> Identity {
         partition: 0,
         prefix: bank.space.prefix.clone(),
         check: tokens.check_value().0.to_vec(),
+        earlier_checks: Vec::new(),
     }
 }
 
