@@ -9,7 +9,7 @@ use bank::{IBAN_DRAWS_MAX, TokenSecret, Tokens};
 use schemas::topics::{Target, Topology};
 use schemas::{CacheConfig, SchemaCache};
 
-/// Where the topics are, and what they are called. Every command takes these.
+/// Where the topics are, what they are called and who knows their schemas.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ClusterArgs {
     /// Kafka brokers, host:port, separated by commas.

@@ -97,6 +97,18 @@ fn is_fence(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Whether records of an answer were left out because their batch is damaged. The client library goes on behind them: who
+/// goes on with it loses them.
+fn is_damage(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BadMessage
+            | RDKafkaErrorCode::BadCompression
+            | RDKafkaErrorCode::Underflow
+            | RDKafkaErrorCode::NotImplemented
+    )
+}
+
 /// Sorts an error of reading; `topic` names what was read.
 pub fn of_read(error: KafkaError, topic: &str) -> LogError {
     let text = error.to_string();
@@ -112,6 +124,7 @@ pub fn of_read(error: KafkaError, topic: &str) -> LogError {
             | RDKafkaErrorCode::GroupAuthorizationFailed
             | RDKafkaErrorCode::InvalidArgument,
         ) => LogError::Refused(format!("{topic}: {text}")),
+        Some(code) if is_damage(code) => LogError::Refused(format!("{topic}: records that cannot be read: {text}")),
         _ => LogError::Unavailable(format!("{topic}: {text}")),
     }
 }

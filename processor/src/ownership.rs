@@ -32,7 +32,6 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// Becomes the owner: afterwards commands run.
     pub fn own(&mut self) -> Result<(), Interrupt> {
         let began = self.parts.clock.monotonic();
-        let tails = std::mem::take(&mut self.tails);
         self.parts.still(Role::Active)?;
         self.blocked.clear();
         self.parts.roles.report(self.parts.id, Some((ShardRole::Restoring, -1)));
@@ -43,6 +42,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         let transactional_id = format!("{}.{}.{}", definition.application, definition.layout, self.parts.id);
         let producer = self.initialise(&transactional_id)?;
         let initialised = self.parts.clock.monotonic();
+        let tails = std::mem::take(&mut self.tails);
         let report = self.catch_up(Role::Active, tails)?;
         self.check_layout()?;
         self.claim_found = self.current_claim()?;
@@ -50,8 +50,8 @@ impl<L: Log, A: Application> Shard<L, A> {
         let transaction = Transaction::new(producer, Arc::clone(&self.parts.clock), self.parts.options.commit_deadline);
         self.owned = Some(Owned { transaction, history: None });
         self.find_first_positions()?;
-        // Before the claim: its commit ends a fetch of the changelog that is under way, and the inputs are fetched only
-        // after that, up to half a second later.
+        // Before the claim: its commit ends the fetch that is under way at the broker of that changelog, and inputs there
+        // are fetched only after it, otherwise up to half a second later.
         self.assign_inputs()?;
         // Again: a later assignment may have given it to another while we initialised, whom we have fenced by that.
         let epoch = self.confirm()?;
@@ -125,6 +125,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// us. The claim that we found ourselves is of the past: our first transaction may time out before it replaced it.
     pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
         self.prepare(Role::Active)?;
+        self.tails = false;
         self.catch_up(Role::Active, false)?;
         self.check_layout()?;
         let Some(claim) = self.current_claim()? else { return Ok(None) };
@@ -143,6 +144,7 @@ impl<L: Log, A: Application> Shard<L, A> {
             return Err(format!("the store of partition {partition} went bad twice ({reason}): check the disk"));
         }
         self.wiped.push(partition);
+        self.tails = false;
         self.set_life(|_| Life::Restoring);
         // Stores are closed when the last reader lets go; queries hold them for one call.
         self.tasks.clear();

@@ -55,6 +55,8 @@ pub(crate) fn catch_up<L: Log, A: Application>(
     for task in tasks.iter_mut() {
         task.discard_staged();
         if let Some(target) = target_of(parts, task)? {
+            // What is written on the way may end inside a transaction: no old rows are given from it either.
+            task.view.unsynced();
             task.view.set_life(Life::Restoring);
             targets.push(target);
         } else {

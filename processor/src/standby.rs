@@ -25,6 +25,10 @@ use mark::Mark;
 /// Records and bytes of one poll.
 const POLL_RECORDS: usize = 5_000;
 const POLL_BYTES: usize = 4 << 20;
+/// Wait after a poll that brought something; after one that did not, a standby waits as long as an owner would.
+const BUSY_WAIT: Duration = Duration::from_millis(5);
+/// Errors of a broker that was away, which are passed in one go: each of the client's attempts left one.
+const ERRORS_PASSED: usize = 1_000;
 /// Staged bytes of whole transactions after which a store is written.
 const WRITE_BYTES: usize = 1 << 20;
 /// Between two looks at how far the owner is.
@@ -64,17 +68,16 @@ impl<L: Log, A: Application> Shard<L, A> {
                 return Err(released);
             }
             self.follow_tail(&mut polled, &mut events)?;
-            if polled.is_empty() {
-                // Not in the poll: a standby that is to own the shard must hear of it at once, and reads in time what
-                // the client has fetched meanwhile.
-                self.parts.roles.wait_while(self.parts.id, Role::Standby, self.parts.options.idle_poll);
-            }
             let now = self.parts.clock.monotonic();
             if measured_at.is_zero() || now.saturating_sub(measured_at) >= LAG_INTERVAL {
                 measured_at = now;
                 self.tell_lag(&mut marks);
             }
             self.tell_age(&mut marks, &events);
+            // Not in the poll: a standby that is to own the shard must hear of it at once, and reads in time what the
+            // client fetches meanwhile.
+            let wait = if polled.is_empty() { self.parts.options.idle_poll } else { BUSY_WAIT };
+            self.parts.roles.wait_while(self.parts.id, Role::Standby, wait);
         }
     }
 
@@ -96,11 +99,14 @@ impl<L: Log, A: Application> Shard<L, A> {
             return Err(Interrupt::Retake("no consumer".to_owned()));
         };
         polled.clear();
-        match consumer.poll(polled, POLL_RECORDS, POLL_BYTES, Duration::ZERO) {
-            Ok(()) => {}
-            // The client library reconnects by itself; the lag says that we fall behind.
-            Err(LogError::Unavailable(_)) => return Ok(()),
-            Err(error) => return Err(Interrupt::Retake(error.to_string())),
+        let mut errors = 0;
+        while let Err(error) = consumer.poll(polled, POLL_RECORDS, POLL_BYTES, Duration::ZERO) {
+            match error {
+                // The client library reconnects by itself; the lag says that we fall behind.
+                LogError::Unavailable(_) if errors < ERRORS_PASSED => errors += 1,
+                LogError::Unavailable(_) => return Ok(()),
+                error => return Err(Interrupt::Retake(error.to_string())),
+            }
         }
         for task in &mut self.tasks {
             follow_task(&self.parts, task, polled)?;

@@ -13,6 +13,7 @@ mod manual_clock;
 mod rules;
 mod seeds;
 mod simulation;
+mod turns;
 mod worker;
 
 #[cfg(test)]

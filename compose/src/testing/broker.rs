@@ -73,6 +73,11 @@ impl Broker {
         &self.stack
     }
 
+    /// Where it keeps its topics, a directory for each partition.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("kafka/data")
+    }
+
     /// Starts it after its end, with its data, and waits until it takes requests.
     pub async fn start_again(&mut self) -> Result<()> {
         self.kill9();

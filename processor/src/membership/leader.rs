@@ -85,8 +85,9 @@ impl<L: Log> Leader<L> {
             match initialised.try_recv() {
                 Err(TryRecvError::Empty) => {}
                 Ok(Ok(producer)) => self.begin(producer),
-                Ok(Err(fault)) => self.resign(&fault.to_string()),
-                Err(TryRecvError::Disconnected) => self.resign("its thread ended"),
+                // The next attempt comes after the next look at the log.
+                Ok(Err(fault)) => return self.resign(&fault.to_string()),
+                Err(TryRecvError::Disconnected) => return self.resign("its thread ended"),
             }
         }
         match &mut self.state {

@@ -74,15 +74,16 @@ impl<A: Application> QueryService<A> {
         let not_here = |reason: &str| {
             self.roles.owner(view.shard).into_status(format!("partition {partition} is not served here: {reason}"))
         };
+        // Before the life is looked at, in this order: what runs after that was proven and given to this instance.
+        let is_current = self.roles.is_current();
         // The shard itself may still be busy with its last transaction, or with reading what it is to follow.
-        let is_anothers =
-            || self.roles.settles() && matches!(self.roles.role(view.shard), Role::Standby | Role::Nothing);
+        let is_anothers = self.roles.settles() && matches!(self.roles.role(view.shard), Role::Standby | Role::Nothing);
         match view.life() {
             // Its place may be another's by now, or nobody's; why it is not this one's is what an operator has to know.
             Life::Stopped(reason) => Err(not_here(&reason)),
-            _ if is_anothers() => Err(not_here("another instance owns it")),
+            _ if is_anothers => Err(not_here("another instance owns it")),
             // It may have been given to another while this process was stopped or cut off.
-            Life::Running(_) if !self.roles.is_current() => {
+            Life::Running(_) if !is_current => {
                 Err(Status::unavailable(format!("the owner of partition {partition} cannot prove that it still is")))
             }
             Life::Running(store) => Ok(store),

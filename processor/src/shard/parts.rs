@@ -57,7 +57,7 @@ pub struct ShardOptions {
     pub poll_bytes_max: usize,
     /// Bytes of staged rows and records that end a transaction early.
     pub staged_bytes_max: usize,
-    /// Wait for a first record; also how late a shutdown is seen.
+    /// Wait for a first record; also how late a shutdown is seen. A standby waits so long for another role.
     pub idle_poll: Duration,
     /// Of one commit; afterwards the producer is discarded.
     pub commit_deadline: Duration,

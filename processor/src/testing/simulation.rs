@@ -156,7 +156,7 @@ impl<A: Application> Simulation<A> {
         self.note("calm".to_owned());
         self.conditions = Conditions { instances: self.conditions.instances, ..Conditions::CALM };
         self.log().end_faults();
-        self.workers.iter().for_each(Worker::calm);
+        self.workers.iter_mut().for_each(Worker::calm);
         for round in 1..=ROUNDS_TO_REST {
             self.log().deliver_all();
             if round % ROUNDS_OF_PATIENCE == 0 {

@@ -1,17 +1,23 @@
 //! One worker of a simulation: the real shard of one life of one instance, run round by round until it dies or ends.
+//! Before it owns the shard it may follow it for a while.
 
 use std::sync::Arc;
 
 use super::disk::{Disk, MountedDisk};
 use super::fragile_log::{FragileLog, Initialised};
 use super::fuse::{Fuse, survive};
+use super::turns::Turns;
 use crate::clock::SharedClock;
 use crate::log::memory::{Chance, MemoryLog};
-use crate::membership::Alone;
 use crate::probe::Probe;
 use crate::query::view::PartitionView;
 use crate::shard::{Codecs, Exit, Interrupt, Shard, ShardOptions, ShardParts};
 use crate::topology::Application;
+
+/// Per thousand rounds in which it could own the shard: it follows first.
+const FOLLOWS: u32 = 300;
+/// A turn as a standby ends when the shard has asked for its role fewer times than this.
+const QUESTIONS_MAX: u64 = 16;
 
 /// What a round came to.
 pub(super) enum Round {
@@ -48,6 +54,9 @@ pub(super) struct Worker<A: Application> {
     /// Whose claim stood when it initialised the shard last.
     pub claim_found: Option<String>,
     disk: Arc<MountedDisk>,
+    turns: Arc<Turns>,
+    /// Of following; `None`: it goes straight for the shard.
+    chance: Option<Chance>,
     owns: bool,
     runs: Shard<FragileLog, A>,
 }
@@ -58,8 +67,9 @@ impl<A: Application> Worker<A> {
         shard: i32,
         (instance, disk): (usize, &Disk),
         incarnation: String,
-        (chance, store_faults_per_mille): (Chance, u32),
+        (mut chance, store_faults_per_mille): (Chance, u32),
     ) -> Worker<A> {
+        let (turns, of_following) = (Arc::new(Turns::default()), chance.fork());
         let fuse = Fuse::shared();
         let definition = surroundings.application.definition();
         let views: Vec<_> = (0..definition.topics.partitions)
@@ -83,17 +93,26 @@ impl<A: Application> Worker<A> {
             stores: disk.clone(),
             views: views.clone(),
             probe: Probe::new(move |step| probed.step(step.name())),
-            roles: Arc::new(Alone::default()),
+            roles: turns.clone(),
             copier: None,
         });
-        Worker { shard, instance, incarnation, fuse, views, claim_found: None, disk, owns: false, runs }
+        let chance = Some(of_following);
+        Worker { shard, instance, incarnation, fuse, views, claim_found: None, disk, turns, chance, owns: false, runs }
     }
 
-    /// Owns the shard, or takes one step of it.
+    /// Follows the shard, owns it, or takes one step of it.
     pub fn round(&mut self) -> Round {
+        let follows = !self.owns && self.chance.as_mut().is_some_and(|chance| chance.per_mille(FOLLOWS));
+        if follows && let Some(chance) = &mut self.chance {
+            self.turns.follow(1 + chance.below(QUESTIONS_MAX) as u32);
+        }
         let (runs, owns) = (&mut self.runs, self.owns);
         let round = survive(|| {
-            let went = if owns { runs.step().map(|()| Round::Stepped) } else { runs.own().map(|()| Round::Owns) };
+            let went = match (follows, owns) {
+                (true, _) => runs.follow().map(|()| Round::Stepped),
+                (false, true) => runs.step().map(|()| Round::Stepped),
+                (false, false) => runs.own().map(|()| Round::Owns),
+            };
             went.unwrap_or_else(|interrupt| {
                 let told = text_of(&interrupt);
                 let goes_on = match interrupt {
@@ -104,6 +123,7 @@ impl<A: Application> Worker<A> {
             })
         });
         let round = round.unwrap_or_else(Round::Died);
+        self.turns.end();
         self.owns = matches!(round, Round::Owns | Round::Stepped);
         round
     }
@@ -114,7 +134,8 @@ impl<A: Application> Worker<A> {
     }
 
     /// Nothing goes wrong here any more.
-    pub fn calm(&self) {
+    pub fn calm(&mut self) {
+        self.chance = None;
         self.fuse.disarm();
         self.disk.calm();
     }

@@ -14,6 +14,7 @@ mod bounded;
 mod broker;
 mod crashes;
 mod damage;
+mod damaged_log;
 mod declaration;
 mod derived;
 mod expiry;

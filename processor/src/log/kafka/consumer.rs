@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::fault::{self, LogError};
@@ -107,14 +107,40 @@ impl Drop for KafkaConsumer {
     }
 }
 
-/// Records before an error are kept for the caller; the error comes again with the next poll if it lasts.
+/// Records before a broker that is away are kept for the caller; that error comes again if it lasts. Every other one is
+/// told: the client library says it once, and may go on behind records that it could not read.
 fn report(error: KafkaError, out: &RecordBatch) -> Result<(), LogError> {
-    let lost = matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
-    );
-    if !lost && !out.is_empty() {
-        return Ok(());
+    match fault::of_read(error, "input") {
+        LogError::Unavailable(_) if !out.is_empty() => Ok(()),
+        error => Err(error),
     }
-    Err(fault::of_read(error, "input"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::error::RDKafkaErrorCode;
+
+    use super::*;
+
+    fn batch(records: usize) -> RecordBatch {
+        let mut batch = RecordBatch::default();
+        let record =
+            |offset| Record { topic: TopicId(0), partition: 0, offset, timestamp_ms: 0, key: Some(b"k"), value: None };
+        (0..records as i64).for_each(|offset| batch.push(record(offset)));
+        batch
+    }
+
+    #[test]
+    fn a_hole_is_told_whatever_came_before_it() {
+        for code in [RDKafkaErrorCode::BadMessage, RDKafkaErrorCode::BadCompression, RDKafkaErrorCode::OffsetOutOfRange]
+        {
+            for records in [0, 3] {
+                let told = report(KafkaError::MessageConsumption(code), &batch(records));
+                assert!(!matches!(told, Ok(()) | Err(LogError::Unavailable(_))), "{code:?}: {told:?}");
+            }
+        }
+        let away = || KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown);
+        assert!(report(away(), &batch(3)).is_ok());
+        assert!(matches!(report(away(), &batch(0)), Err(LogError::Unavailable(_))));
+    }
 }

@@ -60,16 +60,17 @@ impl Pace {
     /// is: what stayed is judged by the transfers that touch nothing else.
     pub async fn print(&self, bank: &Bank) {
         let timeline = bank.timeline().await;
-        let (mut shares, mut together, mut pauses) = (Vec::new(), (0, 0), Times::default());
+        let (mut shares, mut together) = (Vec::new(), (0, 0));
+        let (mut pauses, mut of_stayed) = (Times::default(), Times::default());
         for Change { phase, moved, stayed } in &self.changes {
             let (answered, came) = timeline.share(stayed, *phase);
             together = (together.0 + answered, together.1 + came);
             shares.extend((answered * 100).checked_div(came));
             let wide = Phase { from_ms: phase.from_ms - MARGIN_MS, to_ms: phase.to_ms + MARGIN_MS };
-            for partition in moved {
-                let pause_ms = timeline.longest_pause_ms(*partition, wide);
-                pauses.add(Duration::from_millis(pause_ms.unsigned_abs()));
-            }
+            let pause =
+                |partition: &i32| Duration::from_millis(timeline.longest_pause_ms(*partition, wide).unsigned_abs());
+            moved.iter().for_each(|partition| pauses.add(pause(partition)));
+            stayed.iter().for_each(|partition| of_stayed.add(pause(partition)));
         }
         shares.sort_unstable();
         let at = |percent: usize| shares.get(shares.len() * percent / 100).copied().unwrap_or_default();
@@ -81,6 +82,7 @@ impl Pace {
             at(10),
             at(50),
         );
+        println!("{}", of_stayed.line("longest time between two answers of a partition that stayed"));
         println!("{}", pauses.line("longest time between two answers of a partition that moved"));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bank::Iban;
 use schemas::records::{ConfirmMoneyTransfer, Owner, Uuid};
 use schemas::{AvroRecord, partition_of};
 
@@ -39,12 +40,12 @@ pub struct Taken {
     pub id: Uuid,
     came_ms: i64,
     /// The partitions that have a part in it: of the command, of the payer and of the payee.
-    touches: [i32; 3],
+    touches: Vec<i32>,
 }
 
 struct Answered {
     partition: i32,
-    touches: [i32; 3],
+    touches: Vec<i32>,
     came_ms: i64,
     answered_ms: i64,
 }
@@ -57,7 +58,8 @@ impl Bank {
     pub async fn timeline(&self) -> Timeline {
         let taken: HashMap<Uuid, Taken> = self.transfers_taken().await.into_iter().map(|one| (one.id, one)).collect();
         let answered = self.transfer_feedback().await.into_iter().filter_map(|feedback| {
-            let Taken { touches, came_ms, .. } = *taken.get(&feedback.id)?;
+            let Taken { touches, came_ms, .. } = taken.get(&feedback.id)?;
+            let (touches, came_ms) = (touches.clone(), *came_ms);
             Some(Answered { partition: feedback.partition, touches, came_ms, answered_ms: feedback.at_ms })
         });
         Timeline(answered.collect())
@@ -70,8 +72,10 @@ impl Bank {
             let value = record.value.as_deref()?;
             let is_transfer = self.name_of(value) == ConfirmMoneyTransfer::full_name();
             let command: ConfirmMoneyTransfer = is_transfer.then(|| self.decode(value))?;
-            let of = |iban: &str| partition_of(iban.as_bytes(), PARTITIONS);
-            let touches = [record.partition, of(&command.from), of(&command.to)];
+            // Cash and accounts of other banks are in no partition.
+            let ours = [&command.from, &command.to].into_iter().filter(|iban| Iban::parse(iban).is_some());
+            let parties = ours.map(|iban| partition_of(iban.as_bytes(), PARTITIONS));
+            let touches = parties.chain([record.partition]).collect();
             Some(Taken { id: command.id, came_ms: record.timestamp_ms, touches })
         };
         records.iter().filter_map(taken).collect()
