@@ -57,6 +57,8 @@ pub(crate) fn catch_up<L: Log, A: Application>(
         if let Some(target) = target_of(parts, task)? {
             // What is written on the way may end inside a transaction: no old rows are given from it either.
             task.view.unsynced();
+            let remaining = target.high - task.committed.changelog_offset;
+            task.view.changelog_remaining.store(remaining.max(0), Ordering::Relaxed);
             task.view.set_life(Life::Restoring);
             targets.push(target);
         } else {
