@@ -1,9 +1,9 @@
 //! The fingerprint of a command's body: what makes two commands with the same id the same command.
 //!
-//! Of records, for the gateway, which waits for the answer to `(id, fingerprint)`. The rules of the bank compute it of their
-//! own types and know no records; a test of the processor holds the two equal. It is independent of Avro: a new field with a default
-//! must not change the fingerprint of a command that was sent before. The salted hash of a password is left out,
-//! because two hashes of one password differ.
+//! Of records, for the gateway, which waits for the answer to `(id, fingerprint)`. The rules of the bank compute it of
+//! their own types and know no records; a test of the processor holds the two equal. It is independent of Avro: a new
+//! field with a default must not change the fingerprint of a command that was sent before. The salted hash of a password
+//! is left out, because two hashes of one password differ.
 //!
 //! Form: SHA-256 over a tag for the record and then each field, preceded by its length as eight bytes big-endian;
 //! the first sixteen bytes of the digest. The outcomes in the changelog hold it, so it never changes.
