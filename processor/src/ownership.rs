@@ -38,6 +38,8 @@ impl<L: Log, A: Application> Shard<L, A> {
         // Who was replaced without having read so must not fence its successor.
         self.confirm()?;
         self.parts.roles.await_release(self.parts.id).map_err(Interrupt::Retake)?;
+        // That may have taken a while, and the next assignment may be here.
+        self.parts.still(Role::Active)?;
         let definition = self.parts.application.definition();
         let transactional_id = format!("{}.{}.{}", definition.application, definition.layout, self.parts.id);
         let producer = self.initialise(&transactional_id)?;

@@ -103,6 +103,17 @@ impl Plan<'_> {
         self.owners.iter().filter(|owners| owner(owners)).count()
     }
 
+    /// Whether its owner says that it runs: it may just have been given the shard.
+    fn is_running(&self, shard: usize) -> bool {
+        let owner = self.members.get(self.owners[shard].active.as_str());
+        let part = owner.and_then(|owner| owner.shards.get(&number(shard)));
+        part.is_some_and(|(role, _)| *role == ShardRole::Active)
+    }
+
+    fn running_count(&self, name: &str) -> usize {
+        (0..self.owners.len()).filter(|shard| self.owners[*shard].active == name && self.is_running(*shard)).count()
+    }
+
     fn standby_count(&self, name: &str) -> usize {
         self.owners.iter().filter(|owners| owners.standbys.iter().any(|standby| standby == name)).count()
     }
@@ -172,12 +183,16 @@ impl Plan<'_> {
         }
     }
 
-    /// From who has the most to who has the fewest, as long as that evens them out.
+    /// From who has the most to who has the fewest, as long as that evens them out. What runs goes first: a shard that was
+    /// switched a moment ago would be switched again, and nobody would run it for both pauses. No more than an order: an
+    /// owner that never comes to run its shard can lose it like any other.
     fn begin_moves(&mut self) {
         let mut names = self.names();
         while self.owners.iter().filter(|owners| !owners.warming.is_empty()).count() < self.rules.moves_max {
             let fewest = names.iter().min_by_key(|name| (self.planned_count(name), name.as_str()));
-            let most = names.iter().max_by_key(|name| (self.planned_count(name), std::cmp::Reverse(name.as_str())));
+            let most = names.iter().max_by_key(|name| {
+                (self.planned_count(name), self.running_count(name), std::cmp::Reverse(name.as_str()))
+            });
             let (Some(to), Some(from)) = (fewest.cloned(), most) else { return };
             if self.planned_count(from) < self.planned_count(&to) + 2 {
                 return;
@@ -186,7 +201,9 @@ impl Plan<'_> {
                 let owners = &self.owners[*shard];
                 owners.active == *from && owners.warming.is_empty() && self.may_hold(&to, *shard)
             });
-            let warmest = |shard: &usize| (self.lag(&to, *shard).unwrap_or(i64::MAX), std::cmp::Reverse(*shard));
+            let warmest = |shard: &usize| {
+                (!self.is_running(*shard), self.lag(&to, *shard).unwrap_or(i64::MAX), std::cmp::Reverse(*shard))
+            };
             match movable.min_by_key(warmest) {
                 Some(shard) => self.owners[shard].warming = to,
                 // It has given up whatever it could be given: the others even themselves out.

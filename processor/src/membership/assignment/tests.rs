@@ -182,6 +182,31 @@ fn a_second_member_warms_up_before_it_owns() {
 }
 
 #[test]
+fn a_shard_that_was_just_switched_is_not_switched_again() {
+    // By name the newcomer comes before the one that keeps, and after it.
+    for (keeper, newcomers) in [("c", ["a", "b"]), ("a", ["b", "c"]), ("b", ["a", "c"])] {
+        let mut world = World::new(4, RULES);
+        world.join(keeper, "");
+        world.settle();
+        world.join(newcomers[0], "");
+        world.report(|| 0);
+        world.decide();
+        world.join(newcomers[1], "");
+        let mut switches = [0; 4];
+        for _ in 0..20 {
+            let before = world.owners.clone();
+            world.report(|| 0);
+            world.decide();
+            for (shard, count) in switches.iter_mut().enumerate() {
+                *count += u32::from(before[shard].active != world.owners[shard].active);
+            }
+        }
+        world.check_at_rest();
+        assert!(switches.iter().all(|count| *count <= 1), "{keeper}: {switches:?}");
+    }
+}
+
+#[test]
 fn a_dead_owners_shards_go_to_their_standbys_at_once() {
     let mut world = World::new(6, RULES);
     for name in ["a", "b", "c"] {
