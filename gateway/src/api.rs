@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub struct Api {
     schema: BankSchema,
     limits: Limits,
-    /// Net under the deadlines of the operations themselves.
+    /// Net under the deadline that each root field has itself.
     longest: Duration,
     active: Arc<AtomicUsize>,
 }
@@ -43,7 +43,10 @@ impl Api {
         };
         let kind = kind(&document, request.operation_name.as_deref());
         request.set_parsed_query(document);
-        let executed = tokio::time::timeout(self.longest, self.schema.execute(request)).await;
+        // Fields of a mutation run one after the other, each with a deadline of its own.
+        let one_by_one = if kind == "mutation" { self.limits.root_fields } else { 1 };
+        let net = self.longest * u32::try_from(one_by_one).unwrap_or(1);
+        let executed = tokio::time::timeout(net, self.schema.execute(request)).await;
         let mut response = executed.unwrap_or_else(|_| {
             let mut error = ServerError::new("timed out", None);
             set_code(&mut error, "TIMED_OUT");

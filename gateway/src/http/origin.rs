@@ -14,13 +14,13 @@ impl Origins {
     #[must_use]
     pub fn new(configured: &[String], listening: SocketAddr) -> Self {
         if !configured.is_empty() {
-            return Self(configured.iter().map(|origin| origin.to_ascii_lowercase()).collect());
+            return Self(configured.iter().map(|origin| as_sent(origin)).collect());
         }
         let port = listening.port();
         let mut own: Vec<String> =
-            ["localhost", "127.0.0.1", "[::1]"].iter().map(|host| format!("http://{host}:{port}")).collect();
+            ["localhost", "127.0.0.1", "[::1]"].iter().map(|host| as_sent(&format!("http://{host}:{port}"))).collect();
         if !listening.ip().is_unspecified() && !listening.ip().is_loopback() {
-            own.push(format!("http://{listening}"));
+            own.push(as_sent(&format!("http://{listening}")));
         }
         Self(own)
     }
@@ -30,6 +30,13 @@ impl Origins {
     pub fn allow(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| self.0.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)))
     }
+}
+
+/// As browsers write it: lower case, without the scheme's own port.
+fn as_sent(origin: &str) -> String {
+    let origin = origin.to_ascii_lowercase();
+    let own_port = if origin.starts_with("https:") { ":443" } else { ":80" };
+    origin.strip_suffix(own_port).map(str::to_owned).unwrap_or(origin)
 }
 
 /// Checks a configured origin: scheme and authority, nothing after.
@@ -70,6 +77,16 @@ mod tests {
         let origins = Origins::new(&["https://bank.example".into()], "127.0.0.1:8080".parse().unwrap());
         assert!(origins.allow(Some("https://bank.example")));
         assert!(!origins.allow(Some("http://localhost:8080")));
+    }
+
+    #[test]
+    fn the_port_of_the_scheme_is_left_out_as_browsers_do() {
+        let origins = Origins::new(&[], "127.0.0.1:80".parse().unwrap());
+        assert!(origins.allow(Some("http://localhost")));
+        let configured = ["https://bank.example:443".into(), "http://bank.example:8080".into()];
+        let origins = Origins::new(&configured, "127.0.0.1:80".parse().unwrap());
+        assert!(origins.allow(Some("https://bank.example")) && origins.allow(Some("http://bank.example:8080")));
+        assert!(!origins.allow(Some("http://bank.example")));
     }
 
     #[test]

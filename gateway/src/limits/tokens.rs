@@ -20,7 +20,7 @@ pub(super) fn check(text: &str, most_tokens: usize, most_nesting: usize) -> Resu
             _ => {}
         }
         rest = match first {
-            b'"' => skip_string(after),
+            b'"' => skip_string(after)?,
             byte if is_word(*byte) => skip_word(after),
             _ => after,
         };
@@ -35,8 +35,10 @@ pub(super) fn check(text: &str, most_tokens: usize, most_nesting: usize) -> Resu
     Ok(())
 }
 
+/// Other than ASCII there is nothing outside of strings and comments but the byte order mark, which parts words: each
+/// byte counts.
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+') || byte >= 0x80
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+')
 }
 
 fn skip_word(bytes: &[u8]) -> &[u8] {
@@ -49,15 +51,16 @@ fn skip_line(bytes: &[u8]) -> &[u8] {
     &bytes[end..]
 }
 
-/// After the opening quote. A block string ends at three quotes, a plain one at a quote or the end of the line.
-fn skip_string(bytes: &[u8]) -> &[u8] {
+/// After the opening quote. A block string ends at three quotes, a plain one at a quote or the end of the line. A block
+/// string without an end is refused here: the parser takes its beginning for an empty string and goes on behind it.
+fn skip_string(bytes: &[u8]) -> Result<&[u8], String> {
     if let Some(mut block) = bytes.strip_prefix(b"\"\"") {
         loop {
             match block {
                 [b'\\', b'"', b'"', b'"', after @ ..] => block = after,
-                [b'"', b'"', b'"', after @ ..] => return after,
+                [b'"', b'"', b'"', after @ ..] => return Ok(after),
                 [_, after @ ..] => block = after,
-                [] => return block,
+                [] => return Err("a block string has no end".to_owned()),
             }
         }
     }
@@ -65,9 +68,9 @@ fn skip_string(bytes: &[u8]) -> &[u8] {
     loop {
         match plain {
             [b'\\', _, after @ ..] => plain = after,
-            [b'"' | b'\n', after @ ..] => return after,
+            [b'"' | b'\n', after @ ..] => return Ok(after),
             [_, after @ ..] => plain = after,
-            [] => return plain,
+            [] => return Ok(plain),
         }
     }
 }
@@ -101,6 +104,8 @@ mod tests {
         assert!(check(&"{a".repeat(41), 1000, 40).is_err());
         assert!(check(&"[".repeat(41), 1000, 40).is_err());
         assert!(check("\"unfinished { { {", 1000, 1).is_ok());
-        assert!(check("\"\"\"unfinished { { {", 1000, 1).is_ok());
+        assert!(check("\"\"\"unfinished { { {", 1000, 1).is_err());
+        assert!(check("{a(b:\"\"\"x { { {\"\"\")}", 1000, 2).is_ok());
+        assert!(check(&"a\u{feff}".repeat(600), 1000, 40).is_err(), "it parts words");
     }
 }

@@ -21,7 +21,7 @@ impl Direction {
 }
 
 /// The conditions; absent ones hold for everything.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     iban: Option<String>,
     min_amount: Option<u64>,
@@ -49,6 +49,12 @@ impl Filter {
             direction,
             descr_includes: descr_includes.map(|text| text.to_lowercase()),
         }
+    }
+
+    /// Whether everything is wanted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     /// The account, when only one is wanted.

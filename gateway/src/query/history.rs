@@ -36,17 +36,23 @@ pub async fn page(
     let mut after = before.map(|sequence| rows::history_key(iban, sequence)).unwrap_or_default();
     let mut looked_at = 0;
     while page.more && page.transactions.len() < limit && looked_at < MOST_ROWS {
-        let wanted = u32::try_from(limit - page.transactions.len()).unwrap_or(CHUNK).clamp(1, CHUNK);
+        let missing = u32::try_from(limit - page.transactions.len()).unwrap_or(CHUNK).clamp(1, CHUNK);
+        // How many of them a filter lets through is not known, and a call costs more than the rows that are too many.
+        let wanted = if filter.is_empty() { missing } else { CHUNK };
         let range = Range { prefix: rows::history_prefix(iban), after, reverse: true, limit: wanted };
         let scanned = processors.scan(partition, rows::HISTORY, range, reading).await?;
         after = scanned.entries.last().map(|entry| entry.key.clone()).unwrap_or_default();
         page.more = scanned.more && !scanned.entries.is_empty();
         looked_at += wanted;
-        for entry in &scanned.entries {
+        for (index, entry) in scanned.entries.iter().enumerate() {
             let transaction: Transaction = rows::decode(rows::HISTORY, entry)?;
             page.end = Some(transaction.clone());
             if filter.accepts(&transaction) {
                 page.transactions.push(transaction);
+            }
+            if page.transactions.len() == limit {
+                page.more |= index + 1 < scanned.entries.len();
+                break;
             }
         }
     }

@@ -3,7 +3,10 @@
 //! No consumer group and no stored position: the topic is small, and what counts is its latest word. Everything that is
 //! there when it begins is folded before anything is published, so that the past is not taken for news and nobody is sent
 //! to an owner of long ago. While Kafka is away the last directory stays in force; where the log no longer holds what was
-//! to come next, it is read anew.
+//! to come next, it is read anew. A record whose schema is not known yet holds up no other: it is put aside and tried
+//! again.
+
+mod unread;
 
 use super::Control;
 use rdkafka::client::ClientContext;
@@ -18,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use unread::Unread;
 
 /// How long the thread waits for a record before it looks whether it has to stop.
 const POLL: Duration = Duration::from_millis(200);
@@ -72,7 +76,7 @@ impl Tail {
 
     /// Until told to stop, or until the log no longer holds what comes next.
     fn read(&self, consumer: &Client) {
-        let mut directory = Directory::default();
+        let (mut directory, mut unread) = (Directory::default(), Unread::default());
         let mut past = match Past::of(consumer, &self.settings.topic) {
             Ok(past) => past,
             Err(error) => {
@@ -83,14 +87,18 @@ impl Tail {
         // An empty topic is published too: then nobody owns anything.
         let mut news = true;
         while !self.stop.is_cancelled() {
+            news |= unread.try_again(&mut directory, &self.schemas);
             let wait = match (past.left.is_empty(), news) {
                 (false, _) => LOOK,
+                // Until now there is no owner to name.
+                (true, true) if unread.hides_all_owners(&directory) => PAUSE,
                 (true, true) => Duration::ZERO,
+                (true, false) if !unread.is_empty() => PAUSE,
                 (true, false) => POLL,
             };
             match consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    self.fold(&mut directory, &message);
+                    self.fold(&mut directory, &mut unread, &message);
                     past.has_read(message.partition(), message.offset());
                     news = true;
                 }
@@ -103,7 +111,7 @@ impl Tail {
                     tracing::debug!(%error, "the control topic cannot be read right now");
                     std::thread::sleep(PAUSE);
                 }
-                None if news && past.is_read(consumer) => {
+                None if news && past.is_read(consumer) && !unread.hides_all_owners(&directory) => {
                     news = false;
                     self.control.publish(&directory);
                 }
@@ -112,17 +120,13 @@ impl Tail {
         }
     }
 
-    /// A record whose schema is not known yet is tried again; one that cannot be read is skipped.
-    fn fold(&self, directory: &mut Directory, message: &BorrowedMessage<'_>) {
+    fn fold(&self, directory: &mut Directory, unread: &mut Unread, message: &BorrowedMessage<'_>) {
         let (partition, offset) = (message.partition(), message.offset());
-        while !self.stop.is_cancelled() {
-            match directory.apply(&self.schemas, partition, message.key(), message.payload()) {
-                Ok(_) => return,
-                Err(ControlError::Wait(_)) => std::thread::sleep(PAUSE),
-                Err(ControlError::Bad(reason)) => {
-                    tracing::warn!(partition, offset, reason, "a control record is skipped");
-                    return;
-                }
+        match directory.apply(&self.schemas, partition, message.key(), message.payload()) {
+            Ok(_) => unread.forget(partition, message.key()),
+            Err(ControlError::Wait(_)) => unread.put_aside(partition, message.key(), message.payload()),
+            Err(ControlError::Bad(reason)) => {
+                tracing::warn!(partition, offset, reason, "a control record is skipped");
             }
         }
     }

@@ -6,8 +6,9 @@ use crate::command::transfer::parse_id;
 use crate::live::cursor::Cursor;
 use crate::live::filter::{Direction, Filter};
 use crate::problem::{Problem, coded};
-use crate::processors::Reading;
+use crate::processors::{Processors, Reading};
 use crate::query::{self, accounts, history, read_token};
+use crate::rows;
 use async_graphql::{Context, Object, Result};
 
 /// What can be asked. Answers are committed facts.
@@ -114,6 +115,7 @@ impl Query {
     ) -> Result<TransactionsPage> {
         let bank = bank(context)?;
         let limit = page_size(first).map_err(coded)?;
+        let sequence_of = |cursor: &str| sequence_of(cursor, &bank.processors, &iban);
         let before = after.as_deref().map(sequence_of).transpose().map_err(coded)?;
         let filter = Filter::new(None, min_amount, max_amount, direction, descr_includes);
         let reading = reading(bank, max_staleness_ms, at_least.as_deref()).map_err(coded)?;
@@ -161,9 +163,16 @@ fn page_size(first: i32) -> Result<usize, Problem> {
     }
 }
 
-fn sequence_of(cursor: &str) -> Result<i64, Problem> {
+/// Where the page before ended. A cursor of an account in another partition is told by its transaction.
+fn sequence_of(cursor: &str, processors: &Processors, iban: &str) -> Result<i64, Problem> {
+    let of_partition = |id| rows::partition_of_transaction(id, processors.partitions());
     match Cursor::decode(cursor)? {
-        Cursor::Account { sequence, .. } => Ok(sequence),
+        Cursor::Account { transaction_id, sequence }
+            if of_partition(transaction_id) == Some(processors.partition_of(iban)) =>
+        {
+            Ok(sequence)
+        }
+        Cursor::Account { .. } => Err(Problem::BadInput("the cursor belongs to another account".into())),
         Cursor::All(_) => Err(Problem::BadInput("the cursor belongs to all accounts, not to one".into())),
     }
 }

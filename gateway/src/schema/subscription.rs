@@ -143,7 +143,9 @@ impl AccountWatch {
             };
             let newest = response.entries.iter().rfind(|entry| !entry.deleted && entry.key == self.iban.as_bytes());
             let account = newest.map(|entry| rows::decode::<rows::Account>(rows::ACCOUNT, entry)).transpose()?;
-            if account.is_none() && response.live && self.shown.is_none() {
+            // Of all keys that begin with it, the iban itself is the first: a page without it says enough.
+            let is_told = response.live || !response.entries.is_empty();
+            if account.is_none() && is_told && self.shown.is_none() {
                 return Err(Problem::NotFound(format!("there is no account {}", self.iban)));
             }
             self.watch = Some(watch);

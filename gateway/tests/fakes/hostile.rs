@@ -28,6 +28,7 @@ fn corpus() -> Vec<(&'static str, String)> {
         ("deeper than the parser may go", "{ a ".repeat(1500)),
         ("deep list value", format!("{{ transaction_by_id(id: {}1{}) {{ id }} }}", "[".repeat(2000), "]".repeat(2000))),
         ("deep object value", format!("{{ transaction_by_id(id: {}1{}) {{ id }} }}", "{a:".repeat(1000), "}".repeat(1000))),
+        ("deep list value behind a block string without an end", format!("{{ a(b: [\"\"\"x\"{}1{}]) }}", "[".repeat(2000), "]".repeat(2000))),
         ("deep list type", format!("query($a: {}Int{}) {{ __typename }}", "[".repeat(1500), "]".repeat(1500))),
         ("doubling fragments", doubling("transaction_by_id(id: 1) { id }", 40)),
         ("doubling fragments of nothing", doubling("...nowhere", 40)),

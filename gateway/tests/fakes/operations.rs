@@ -1,7 +1,9 @@
 //! Queries and mutations against a bank of fakes: what the client sees of each operation.
 
-use crate::fake::{Delivery, World, text, transfer_document};
+use crate::fake::{Delivery, PARTITIONS, World, text, transfer_document};
 use gateway::command::Command;
+use gateway::live::cursor::Cursor;
+use gateway::rows::partition_of_transaction;
 use gateway::serve::Behaviour;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -357,9 +359,51 @@ async fn transactions_come_in_pages_and_filters_and_together() {
         after = format!(", after: \"{}\"", text(&page["page_info"]["end_cursor"]));
     }
     assert_eq!(found, ["-24", "-18", "-12", "-6"]);
-    let response =
-        world.execute(&format!("{{ transactions(iban: \"{iban}\", after: \"junk\") {{ nodes {{ id }} }} }}")).await;
-    assert_eq!(response["errors"][0]["extensions"]["code"], "BAD_INPUT");
+    let elsewhere = (0..4).map(|id| Cursor::Account { transaction_id: id, sequence: 9 }.encode());
+    let elsewhere = elsewhere
+        .zip(0..)
+        .filter(|(_, id)| partition_of_transaction(*id, PARTITIONS) != Some(world.bank.partition_of(&iban)));
+    let (of_another, _) = elsewhere.last().unwrap();
+    for after in ["junk", of_another.as_str()] {
+        let query = format!("{{ transactions(iban: \"{iban}\", after: \"{after}\") {{ nodes {{ id }} }} }}");
+        assert_eq!(world.execute(&query).await["errors"][0]["extensions"]["code"], "BAD_INPUT", "{after}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_accepts_little_costs_few_calls_and_skips_nothing() {
+    let world = World::new().await;
+    let (iban, _) = world.open("somebody").await;
+    // More than one call gives; the wanted ones are the oldest and lie in one call.
+    for n in 1..=700 {
+        world.bank.change_balance(&iban, n, "cash", if n <= 3 { "rare" } else { "" });
+    }
+    let mut found = Vec::new();
+    let mut after = String::new();
+    let before = world.bank.calls();
+    for _ in 0..3 {
+        let query = format!(
+            "{{ transactions(iban: \"{iban}\", first: 1, descr_includes: \"rare\"{after}) {{ nodes {{ amount_cents }} page_info {{ has_next_page end_cursor }} }} }}"
+        );
+        let page = world.data(&query).await["transactions"].clone();
+        found.push(text(&page["nodes"][0]["amount_cents"]));
+        assert_eq!(page["page_info"]["has_next_page"], found.len() < 3, "{page}");
+        after = format!(", after: \"{}\"", text(&page["page_info"]["end_cursor"]));
+    }
+    assert_eq!(found, ["3", "2", "1"]);
+    assert!(world.bank.calls() - before <= 4, "{} calls", world.bank.calls() - before);
+}
+
+#[tokio::test]
+async fn without_a_broker_a_log_in_is_refused_in_time() {
+    let world = World::new().await;
+    world.deliver(Delivery::NotSent);
+    world.bank.refuse(|| tonic::Status::unavailable("the lease has run out"));
+    let began = Instant::now();
+    let query = r#"mutation { get_account(username: "somebody", password: "correct horse") { iban } }"#;
+    let response = world.execute(query).await;
+    assert_eq!(response["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{response}");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

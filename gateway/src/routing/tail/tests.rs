@@ -153,27 +153,59 @@ async fn owners_stay_while_the_broker_is_away_and_change_when_it_is_back() {
     world.until_owned_by(&mut changes, [b, b]).await;
 }
 
-#[tokio::test]
-async fn a_record_waits_for_its_schema() {
-    let (is_up, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(watch::Sender::new(0)));
-    let answer = {
-        let (is_up, asked) = (Arc::clone(&is_up), Arc::clone(&asked));
-        move |id: u32| {
-            asked.send_modify(|times| *times += 1);
-            let schema = if id == MEMBER_SCHEMA { Member::schema_json() } else { Assignment::schema_json() };
-            let status = if is_up.load(Ordering::SeqCst) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            warp::reply::with_status(warp::reply::json(&serde_json::json!({ "schema": schema })), status)
-        }
+/// A registry that knows some ids, and has no answer for the others.
+async fn registry(answer: impl Fn(u32) -> bool + Clone + Send + Sync + 'static) -> SchemaCache {
+    let answer = move |id: u32| {
+        let schema = if id == ASSIGNMENT_SCHEMA { Assignment::schema_json() } else { Member::schema_json() };
+        let status = if answer(id) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        warp::reply::with_status(warp::reply::json(&serde_json::json!({ "schema": schema })), status)
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let registry_url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(warp::serve(warp::path!("schemas" / "ids" / u32).map(answer)).incoming(listener).run());
+    SchemaCache::start(CacheConfig { registry_url, file: None }).unwrap()
+}
 
+#[tokio::test]
+async fn a_member_of_a_later_version_holds_up_no_assignment() {
+    let world = World::new();
+    let mut changes = world.control.changes();
+    world.beat("a");
+    world.beat("b");
+    world.assign(1, &["a", "b"]);
+    let later = Arc::new(AtomicBool::new(false));
+    let knows = {
+        let later = Arc::clone(&later);
+        move |id| id <= ASSIGNMENT_SCHEMA || later.load(Ordering::SeqCst)
+    };
+    world.follow(registry(knows).await);
+    let (a, b, z) = (Some("http://a"), Some("http://b"), Some("http://z"));
+    world.until_owned_by(&mut changes, [a, b]).await;
+
+    let (mut beat, moved) = (Vec::new(), Member { endpoint: "http://z".into(), ..member("b") });
+    Encoder::new(ASSIGNMENT_SCHEMA + 1).encode(&moved, &mut beat).unwrap();
+    world.write(MEMBER_PARTITION, &member_key("b"), Some(&beat));
+    world.assign(2, &["b", "a"]);
+    world.until_owned_by(&mut changes, [b, a]).await;
+    later.store(true, Ordering::SeqCst);
+    world.until_owned_by(&mut changes, [z, a]).await;
+}
+
+#[tokio::test]
+async fn a_record_waits_for_its_schema() {
+    let (is_up, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(watch::Sender::new(0)));
+    let knows = {
+        let (is_up, asked) = (Arc::clone(&is_up), Arc::clone(&asked));
+        move |_| {
+            asked.send_modify(|times| *times += 1);
+            is_up.load(Ordering::SeqCst)
+        }
+    };
     let world = World::new();
     let mut changes = world.control.changes();
     world.assign(1, &["a"]);
     world.beat("a");
-    world.follow(SchemaCache::start(CacheConfig { registry_url, file: None }).unwrap());
+    world.follow(registry(knows).await);
     let mut asked = asked.subscribe();
     tokio::time::timeout(LONG, asked.wait_for(|times| *times > 1)).await.unwrap().unwrap();
     assert_eq!(world.owners(), [None, None]);
