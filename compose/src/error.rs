@@ -58,8 +58,8 @@ pub enum Error {
     #[error("cannot {doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: std::io::Error },
     /// A file of ours that cannot be read.
-    #[error("{} is no {what}: {cause}: delete it, or start with --fresh", path.display())]
-    Broken { what: &'static str, path: PathBuf, cause: String },
+    #[error("{} is no {what}: {cause}: {way_out}", path.display())]
+    Broken { what: &'static str, path: PathBuf, cause: String, way_out: &'static str },
     /// Kafka refused a request of ours.
     #[error("kafka at {bootstrap}: cannot {doing}: {cause}")]
     Kafka { bootstrap: String, doing: String, cause: String },

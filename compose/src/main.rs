@@ -117,9 +117,11 @@ fn main() -> ExitCode {
 fn run_up(args: &UpArgs) -> Result<ExitCode> {
     let dir = make_absolute(&args.at.dir)?;
     let console = Console::terminal();
+    put_aside_broken(&dir, &console)?;
     if let Some(file) = up::running(&dir)? {
         return already_running(&file, args, &console);
     }
+    up::check_ours(&dir)?;
     if let Some(topics) = &args.topics {
         up::adopt_topics(&dir, topics)?;
     }
@@ -136,6 +138,13 @@ fn run_up(args: &UpArgs) -> Result<ExitCode> {
         console.say(format!("stop it with: compose/down --dir {}", dir.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn put_aside_broken(dir: &Path, console: &Console) -> Result<()> {
+    if let Some(why) = StackFile::put_aside_broken(dir)? {
+        console.say(format!("put aside as stack.json.broken: {why}"));
+    }
+    Ok(())
 }
 
 fn already_running(file: &StackFile, args: &UpArgs, console: &Console) -> Result<ExitCode> {
@@ -245,7 +254,9 @@ fn run_scale(args: &ScaleArgs) -> Result<ExitCode> {
 }
 
 fn run_down(args: &DirArgs) -> Result<ExitCode> {
-    down::down(&absolute(&args.dir)?, &Console::terminal())?;
+    let (dir, console) = (absolute(&args.dir)?, Console::terminal());
+    put_aside_broken(&dir, &console)?;
+    down::down(&dir, &console)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -51,14 +51,20 @@ pub fn attend(
     let dir = supervisor.file().dir.clone();
     // A stack without processors has nothing that they would need.
     let has_processors = !supervisor.file().processors.is_empty();
-    while supervisor.watch(WISH_INTERVAL)? {
+    // Said to be impossible, and the file still says it: as on a full disk.
+    let mut refused = false;
+    while supervisor.watch(WISH_INTERVAL) {
+        if refused {
+            refused = write_wish(&dir, number_of(supervisor.file())).is_err();
+            continue;
+        }
         let Some(wanted) = read_wish(&dir).filter(|_| has_processors) else {
             continue;
         };
         if let Err(error) = approach(supervisor, wanted, &make) {
             // The processors that run are worth more than the wish: it is given up, and who waits for it reads why.
             console.say(format!("cannot have {wanted} processors: {error}"));
-            write_wish(&dir, number_of(supervisor.file()))?;
+            refused = write_wish(&dir, number_of(supervisor.file())).is_err();
         }
     }
     Ok(())
@@ -73,7 +79,8 @@ fn approach(supervisor: &mut Supervisor<'_>, wanted: u16, make: impl Fn(u16) -> 
     }
     let number = number_of(supervisor.file());
     if number > wanted {
-        return supervisor.dismiss(&format!("processor-{number}"));
+        supervisor.dismiss(&format!("processor-{number}"));
+        return Ok(());
     }
     for further in number + 1..=wanted {
         let (part, spec) = make(further)?;

@@ -1,7 +1,8 @@
 //! `stack.json`: every address and every process of a stack, for people, scripts, tests and the next `up` or `down`.
 //! Written anew at each change, by rename, so that a reader never sees half of it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,8 @@ use crate::process::Process;
 
 /// Name of the file within the directory of the stack.
 pub const NAME: &str = "stack.json";
+/// Name of one that could not be read.
+const BROKEN_NAME: &str = "stack.json.broken";
 
 /// How far the stack is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +113,26 @@ impl StackFile {
             what: "stack.json",
             path: path.to_path_buf(),
             cause: error.to_string(),
+            way_out: "compose/up and compose/down put it aside and go on",
         })
+    }
+
+    /// Whether a stack was ever started in `dir`: what it contains may then be a stack's.
+    pub fn is_of_stack(dir: &Path) -> bool {
+        Self::path(dir).exists() || dir.join(BROKEN_NAME).exists()
+    }
+
+    /// Puts a file aside that nobody can read, as a power cut may leave one. Gives why, if it did.
+    pub fn put_aside_broken(dir: &Path) -> Result<Option<Error>> {
+        let path = Self::path(dir);
+        match Self::read(&path) {
+            Err(broken @ Error::Broken { .. }) => {
+                fs::rename(&path, dir.join(BROKEN_NAME)).map_err(Error::io("rename", &path))?;
+                Ok(Some(broken))
+            }
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the file into the directory of the stack.
@@ -118,7 +140,10 @@ impl StackFile {
         let path = Self::path(&self.dir);
         let part = self.dir.join(format!("{NAME}.part"));
         let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        fs::write(&part, text).map_err(Error::io("write", &part))?;
+        // A rename can reach the disk before what was written.
+        let written =
+            File::create(&part).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+        written.map_err(Error::io("write", &part))?;
         fs::rename(&part, &path).map_err(Error::io("write", &path))
     }
 
@@ -196,7 +221,7 @@ pub(crate) mod tests {
         assert_eq!(StackFile::read(&path).unwrap(), None);
         fs::write(&path, "{\"phase\":").unwrap();
         let message = StackFile::read(&path).unwrap_err().to_string();
-        assert!(message.contains("stack.json") && message.contains("--fresh"), "{message}");
+        assert!(message.contains("stack.json") && message.contains("compose/up"), "{message}");
     }
 
     #[test]

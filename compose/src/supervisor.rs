@@ -49,6 +49,8 @@ pub struct Supervisor<'a> {
     console: &'a Console,
     file: StackFile,
     children: BTreeMap<String, Supervised>,
+    /// The last attempt to write the file failed.
+    unwritten: bool,
     events: (Sender<Event>, Receiver<Event>),
 }
 
@@ -80,7 +82,7 @@ struct Running {
 impl<'a> Supervisor<'a> {
     /// Nothing runs yet. `file` says where the parts will be; their pids are filled in here.
     pub fn new(console: &'a Console, file: StackFile) -> Self {
-        Self { console, file, children: BTreeMap::new(), events: channel() }
+        Self { console, file, children: BTreeMap::new(), unwritten: false, events: channel() }
     }
 
     /// For signal handlers.
@@ -91,6 +93,19 @@ impl<'a> Supervisor<'a> {
     /// What `stack.json` says now.
     pub fn file(&mut self) -> &mut StackFile {
         &mut self.file
+    }
+
+    /// Writes `stack.json`. That it cannot be written, as on a full disk, is said once and ends nothing: the children go
+    /// on, and `watch` tries again.
+    fn note(&mut self) {
+        match self.file.write() {
+            Ok(()) => self.unwritten = false,
+            Err(error) if !self.unwritten => {
+                self.unwritten = true;
+                self.console.say(format!("{error}: everything goes on, and it is tried again"));
+            }
+            Err(_) => {}
+        }
     }
 
     /// Starts a child; it is not ready yet.
@@ -115,7 +130,7 @@ impl<'a> Supervisor<'a> {
         let over = Arc::new(AtomicBool::new(false));
         self.wait_for_end(spec.name.clone(), child, Arc::clone(&over));
         self.probe_until_ready(spec, pid, Arc::clone(&over));
-        self.file.write()?;
+        self.note();
         Ok(Running { process, since: Instant::now(), ready: false, over })
     }
 
@@ -155,7 +170,7 @@ impl<'a> Supervisor<'a> {
                 return Err(late.spec.not_ready());
             }
             match self.events.1.recv_timeout(left) {
-                Ok(Event::Ready { name, pid }) => self.note_ready(&name, pid)?,
+                Ok(Event::Ready { name, pid }) => self.note_ready(&name, pid),
                 Ok(Event::Ended { name, pid, status }) => {
                     if let Some(spec) = self.note_end(&name, pid) {
                         return Err(spec.died(status));
@@ -167,9 +182,9 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn note_ready(&mut self, name: &str, pid: i32) -> Result<()> {
+    fn note_ready(&mut self, name: &str, pid: i32) {
         let Some(running) = self.running_mut(name, pid) else {
-            return Ok(());
+            return;
         };
         running.ready = true;
         let seconds = running.since.elapsed().as_secs_f64();
@@ -179,7 +194,7 @@ impl<'a> Supervisor<'a> {
         if let Some(part) = self.file.part_mut(name) {
             part.ready = true;
         }
-        self.file.write()
+        self.note();
     }
 
     fn running_mut(&mut self, name: &str, pid: i32) -> Option<&mut Running> {
@@ -200,27 +215,30 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Watches for `span`, restarts what dies and lets go what was dismissed. False once somebody wants it to stop.
-    pub fn watch(&mut self, span: Duration) -> Result<bool> {
+    pub fn watch(&mut self, span: Duration) -> bool {
+        if self.unwritten {
+            self.note();
+        }
         let until = Instant::now() + span;
         while Instant::now() < until {
             let next = self.children.values().filter_map(Supervised::next_deed).min();
             let wait = next.unwrap_or(until).min(until).saturating_duration_since(Instant::now());
             match self.events.1.recv_timeout(wait) {
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
-                Ok(Event::Ready { name, pid }) => self.note_ready(&name, pid)?,
-                Ok(Event::Ended { name, pid, status }) => self.after_end(&name, pid, status)?,
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(Event::Ready { name, pid }) => self.note_ready(&name, pid),
+                Ok(Event::Ended { name, pid, status }) => self.after_end(&name, pid, status),
                 Err(RecvTimeoutError::Timeout) => {
                     self.kill_overdue();
-                    self.restart_due()?;
+                    self.restart_due();
                 }
             }
         }
-        Ok(true)
+        true
     }
 
-    fn after_end(&mut self, name: &str, pid: i32, status: ExitStatus) -> Result<()> {
+    fn after_end(&mut self, name: &str, pid: i32, status: ExitStatus) {
         let Some(spec) = self.note_end(name, pid) else {
-            return Ok(());
+            return;
         };
         match self.children.get(name).and_then(|c| c.leaving.as_ref()) {
             Some(leaving) => {
@@ -231,10 +249,10 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn plan_restart(&mut self, spec: &Spec, pid: i32, status: ExitStatus) -> Result<()> {
+    fn plan_restart(&mut self, spec: &Spec, pid: i32, status: ExitStatus) {
         let name = &spec.name;
         let Some(child) = self.children.get_mut(name) else {
-            return Ok(());
+            return;
         };
         let pause = back_off(child.deaths);
         child.restart_at = Some(Instant::now() + pause);
@@ -245,10 +263,10 @@ impl<'a> Supervisor<'a> {
             spec.shown_log().display(),
             health::tail(spec.shown_log(), 1),
         ));
-        self.file.write()
+        self.note();
     }
 
-    fn restart_due(&mut self) -> Result<()> {
+    fn restart_due(&mut self) {
         let now = Instant::now();
         let due = |c: &&Supervised| c.restart_at.is_some_and(|at| at <= now);
         let specs: Vec<Spec> = self.children.values().filter(due).map(|c| c.spec.clone()).collect();
@@ -273,7 +291,6 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Stops every child, who depends on others first: SIGTERM, then SIGKILL when its patience is over or when

@@ -51,17 +51,19 @@ pub fn adopt_topics(dir: &Path, topics: &Path) -> Result<()> {
 /// Starts the stack and stays with it until it is told to stop. Everything is stopped when this returns.
 /// `fresh` forgets all earlier data.
 pub fn supervise(config: &Config, fresh: bool, console: &Console) -> Result<()> {
+    check_ours(&config.dir)?;
     let _lock = lock(&config.dir)?;
     down::sweep(&config.dir, console)?;
+    for (port, part) in config.ports_in_use() {
+        ports::check_free(port, &part)?;
+    }
+    // Before the look at the room, which it makes.
     if fresh {
         wipe(&config.dir)?;
     }
     let logs = config.dir.join("logs");
     fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
     check_room(&config.dir, NEEDED_MB)?;
-    for (port, part) in config.ports_in_use() {
-        ports::check_free(port, &part)?;
-    }
     scale::write_wish(&config.dir, config.instances)?;
     let mut supervisor = Supervisor::new(console, describe(config));
     supervisor.file().write()?;
@@ -189,12 +191,38 @@ fn lock(dir: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Forgets data, logs and the description. Only what a stack itself made.
-fn wipe(dir: &Path) -> Result<()> {
+/// Whether a stack has a directory of this name.
+fn is_of_stack(name: &str) -> bool {
+    ["kafka", "registry", "processor", "logs", "tests"].contains(&name)
+        || ["gateway-", "processor-"].iter().any(|numbered| name.starts_with(numbered))
+}
+
+/// Names are all that tells a stack's directories from others: where somebody else has one of them, none is made, or the
+/// next `--fresh` would remove theirs. Logs are written before anything else, by the supervisor.
+pub fn check_ours(dir: &Path) -> Result<()> {
+    if StackFile::is_of_stack(dir) {
+        return Ok(());
+    }
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = ["kafka", "registry", "processor", "logs", "tests"].contains(&name.as_str());
-        if ours || ["gateway-", "processor-"].iter().any(|numbered| name.starts_with(numbered)) {
+        if name != "logs" && is_of_stack(&name) {
+            return Err(Error::Usage(format!(
+                "{} is not of a stack, and no stack was started in {} before: choose another place with --dir",
+                entry.path().display(),
+                dir.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Forgets data and logs. Only what a stack itself made.
+fn wipe(dir: &Path) -> Result<()> {
+    if !StackFile::is_of_stack(dir) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir).map_err(Error::io("read", dir))?.flatten() {
+        if is_of_stack(&entry.file_name().to_string_lossy()) {
             fs::remove_dir_all(entry.path()).map_err(Error::io("remove", &entry.path()))?;
         }
     }
@@ -318,6 +346,7 @@ fn without_time(line: &str) -> &str {
 mod tests {
     use super::*;
     use crate::config::tests::config;
+    use crate::stackfile::tests::sample;
 
     #[test]
     fn a_fresh_start_forgets_what_a_stack_made_and_nothing_else() {
@@ -326,10 +355,31 @@ mod tests {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         wipe(dir.path()).unwrap();
+        assert!(dir.path().join("kafka").exists(), "no stack was started there");
+        sample(dir.path()).write().unwrap();
+        wipe(dir.path()).unwrap();
+        fs::remove_file(StackFile::path(dir.path())).unwrap();
         let mut left: Vec<String> =
             fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
         left.sort();
         assert_eq!(left, ["bin", "mine"]);
+    }
+
+    #[test]
+    fn where_somebody_else_has_such_a_directory_no_stack_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["bin", "logs", "src"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            check_ours(dir.path()).unwrap();
+        }
+        fs::create_dir(dir.path().join("processor")).unwrap();
+        let message = check_ours(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("/processor is not of a stack") && message.contains("--dir"), "{message}");
+        sample(dir.path()).write().unwrap();
+        check_ours(dir.path()).unwrap();
+        fs::write(StackFile::path(dir.path()), "{").unwrap();
+        assert!(StackFile::put_aside_broken(dir.path()).unwrap().is_some());
+        check_ours(dir.path()).unwrap();
     }
 
     #[test]

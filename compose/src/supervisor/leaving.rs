@@ -5,13 +5,12 @@ use std::time::Instant;
 use rustix::process::Signal;
 
 use super::{Leaving, Supervised, Supervisor};
-use crate::error::Result;
 
 impl Supervisor<'_> {
     /// Asks a child to end, and to stay away: it leaves `stack.json` when it has. Its directory stays.
-    pub fn dismiss(&mut self, name: &str) -> Result<()> {
+    pub fn dismiss(&mut self, name: &str) {
         let Some(child) = self.children.get_mut(name) else {
-            return Ok(());
+            return;
         };
         child.restart_at = None;
         let Some(running) = &child.running else {
@@ -21,7 +20,6 @@ impl Supervisor<'_> {
         let since = Instant::now();
         running.process.signal(Signal::TERM);
         child.leaving = Some(Leaving { since, kill_at: Some(since + child.spec.patience) });
-        Ok(())
     }
 
     /// Whether a child that was dismissed has not ended yet.
@@ -29,10 +27,10 @@ impl Supervisor<'_> {
         self.children.values().any(|c| c.leaving.is_some())
     }
 
-    pub(super) fn let_go(&mut self, name: &str) -> Result<()> {
+    pub(super) fn let_go(&mut self, name: &str) {
         self.children.remove(name);
         self.file.remove(name);
-        self.file.write()
+        self.note();
     }
 
     /// SIGKILL for those whose patience is over.

@@ -98,7 +98,7 @@ fn a_child_that_dies_is_restarted_and_that_is_said() {
     let stop = StopAtEnd(supervisor.sender());
     std::thread::scope(|scope| {
         let _stop = stop;
-        scope.spawn(|| while supervisor.watch(LOOK_INTERVAL).unwrap() {});
+        scope.spawn(|| while supervisor.watch(LOOK_INTERVAL) {});
         let of = |file: StackFile| file.processors[1].clone();
         let first = of(read_file(dir.path())).process().unwrap();
         assert!(first.signal(Signal::KILL));
@@ -113,6 +113,35 @@ fn a_child_that_dies_is_restarted_and_that_is_said() {
         }
         assert_eq!(read_file(dir.path()).processors[0].restarts, 0, "the other went on");
     });
+    supervisor.stop_all();
+    eventually("nothing is left", || children_of(dir.path()).is_empty());
+}
+
+#[test]
+fn a_full_disk_ends_nothing_and_what_is_so_is_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("stack.log");
+    let console = Console::with_log(&log, false).unwrap();
+    let mut supervisor = Supervisor::new(&console, sample(dir.path()));
+    supervisor.start(stand_in(dir.path(), "processor-1", "exec sleep 600")).unwrap();
+    supervisor.wait_all_ready().unwrap();
+    // Nothing can be written under the name of a directory.
+    let part = dir.path().join("stack.json.part");
+    fs::create_dir(&part).unwrap();
+    let of = |file: &StackFile| file.processors[0].process();
+    let first = of(&read_file(dir.path())).unwrap();
+    assert!(first.signal(Signal::KILL));
+    eventually("it runs again", || {
+        assert!(supervisor.watch(LOOK_INTERVAL));
+        of(supervisor.file()).is_some_and(|process| process != first && supervisor.file().processors[0].ready)
+    });
+    assert_eq!(of(&read_file(dir.path())), Some(first), "not written");
+    let said = fs::read_to_string(&log).unwrap();
+    assert_eq!(said.matches("stack.json.part").count(), 1, "{said}");
+    assert_eq!(children_of(dir.path()).len(), 1, "once");
+    fs::remove_dir(&part).unwrap();
+    assert!(supervisor.watch(LOOK_INTERVAL));
+    assert_eq!(read_file(dir.path()), *supervisor.file());
     supervisor.stop_all();
     eventually("nothing is left", || children_of(dir.path()).is_empty());
 }
@@ -169,7 +198,7 @@ fn a_child_that_ignores_the_request_is_killed() {
 /// Watches until nobody leaves any more.
 fn let_leave(supervisor: &mut Supervisor<'_>) {
     eventually("it has left", || {
-        assert!(supervisor.watch(LOOK_INTERVAL).unwrap());
+        assert!(supervisor.watch(LOOK_INTERVAL));
         !supervisor.is_one_leaving()
     });
 }
@@ -183,7 +212,7 @@ fn a_child_that_is_dismissed_does_not_come_back_and_the_others_go_on() {
         supervisor.start(stand_in(dir.path(), name, "exec sleep 600")).unwrap();
     }
     supervisor.wait_all_ready().unwrap();
-    supervisor.dismiss("processor-2").unwrap();
+    supervisor.dismiss("processor-2");
     assert!(supervisor.is_one_leaving());
     assert_eq!(read_file(dir.path()).processors.len(), 2, "until it has ended");
     let_leave(&mut supervisor);
@@ -206,7 +235,7 @@ fn a_child_that_is_dismissed_and_does_not_end_is_killed() {
     let own_log = spec.log.clone();
     supervisor.start(spec).unwrap();
     eventually("the trap is set", || fs::read_to_string(&own_log).unwrap().contains("up"));
-    supervisor.dismiss("processor-2").unwrap();
+    supervisor.dismiss("processor-2");
     let_leave(&mut supervisor);
     let said = fs::read_to_string(&log).unwrap();
     assert_eq!(said.matches("does not end: killing it").count(), 1, "{said}");
@@ -223,13 +252,13 @@ fn a_child_that_is_dismissed_while_it_is_dead_is_gone_at_once() {
     supervisor.start(spec).unwrap();
     // Further and further apart, so that it is found dead.
     eventually("it is between two lives", || {
-        supervisor.watch(LOOK_INTERVAL).unwrap();
+        supervisor.watch(LOOK_INTERVAL);
         read_file(dir.path()).processors[1].restarts >= 3 && read_file(dir.path()).processors[1].pid.is_none()
     });
-    supervisor.dismiss("processor-2").unwrap();
+    supervisor.dismiss("processor-2");
     assert!(!supervisor.is_one_leaving());
     assert_eq!(read_file(dir.path()).processors.len(), 1);
-    supervisor.watch(Duration::from_secs(1)).unwrap();
+    supervisor.watch(Duration::from_secs(1));
     assert!(children_of(dir.path()).is_empty(), "it is not started again");
 }
 

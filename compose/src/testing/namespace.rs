@@ -52,7 +52,9 @@ impl NamespaceOptions {
 
     /// The declaration with these differences.
     fn apply_to(&self, declaration: &str, path: &Path) -> Result<String> {
-        let broken = |cause: String| Error::Broken { what: "declaration of topics", path: path.to_path_buf(), cause };
+        let way_out = "mend the file, or the test that changes it";
+        let broken =
+            |cause: String| Error::Broken { what: "declaration of topics", path: path.to_path_buf(), cause, way_out };
         let mut root: Value = serde_yaml_ng::from_str(declaration).map_err(|error| broken(error.to_string()))?;
         for (key, number) in [("partitions", self.partitions), ("shards", self.shards)] {
             if let Some(number) = number {
