@@ -90,7 +90,10 @@ pub fn sweep(dir: &Path, console: &Console) -> Result<()> {
     }
     if let Some(file) = &mut file {
         forget_processes(file);
-        file.write()?;
+        // On a full disk: nothing runs, which the next look finds out by itself.
+        if let Err(error) = file.write() {
+            console.say(error.to_string());
+        }
     }
     Ok(())
 }

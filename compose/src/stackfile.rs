@@ -12,6 +12,8 @@ use crate::process::Process;
 
 /// Name of the file within the directory of the stack.
 pub const NAME: &str = "stack.json";
+/// Name of the file that a supervisor locks.
+pub const LOCK_NAME: &str = ".lock";
 /// Name of one that could not be read.
 const BROKEN_NAME: &str = "stack.json.broken";
 
@@ -104,29 +106,30 @@ impl StackFile {
 
     /// None when there is no file.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let text = match fs::read_to_string(path) {
+        let text = match fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("read", path)(error)),
         };
-        serde_json::from_str(&text).map(Some).map_err(|error| Error::Broken {
+        serde_json::from_slice(&text).map(Some).map_err(|error| Error::Broken {
             what: "stack.json",
             path: path.to_path_buf(),
             cause: error.to_string(),
-            way_out: "compose/up and compose/down put it aside and go on",
+            way_out: "compose/up and compose/down put it aside where a stack was started; else choose another --dir",
         })
     }
 
-    /// Whether a stack was ever started in `dir`: what it contains may then be a stack's.
+    /// Whether a stack was ever started in `dir`: what it contains may then be a stack's. Other programs have a
+    /// `stack.json` too; the lock is only taken where nothing was in the way.
     pub fn is_of_stack(dir: &Path) -> bool {
-        Self::path(dir).exists() || dir.join(BROKEN_NAME).exists()
+        dir.join(LOCK_NAME).exists() || matches!(Self::read(&Self::path(dir)), Ok(Some(_)))
     }
 
-    /// Puts a file aside that nobody can read, as a power cut may leave one. Gives why, if it did.
+    /// Puts a file of a stack aside that nobody can read, as a power cut may leave one. Gives why, if it did.
     pub fn put_aside_broken(dir: &Path) -> Result<Option<Error>> {
         let path = Self::path(dir);
         match Self::read(&path) {
-            Err(broken @ Error::Broken { .. }) => {
+            Err(broken @ Error::Broken { .. }) if Self::is_of_stack(dir) => {
                 fs::rename(&path, dir.join(BROKEN_NAME)).map_err(Error::io("rename", &path))?;
                 Ok(Some(broken))
             }

@@ -26,7 +26,7 @@ use crate::registry;
 use crate::scale;
 use crate::services;
 use crate::spec::Spec;
-use crate::stackfile::{Part, Phase, StackFile};
+use crate::stackfile::{LOCK_NAME, Part, Phase, StackFile};
 use crate::supervisor::{Event, Supervisor};
 
 /// Less than this and Kafka would soon stop.
@@ -76,7 +76,10 @@ pub fn supervise(config: &Config, fresh: bool, console: &Console) -> Result<()> 
     let file = supervisor.file();
     file.phase = Phase::Stopped;
     file.supervisor.pid = None;
-    file.write()?;
+    // Whatever became of the stack is worth more than this.
+    if let Err(error) = file.write() {
+        console.say(error.to_string());
+    }
     outcome
 }
 
@@ -180,7 +183,7 @@ fn describe(config: &Config) -> StackFile {
 }
 
 fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join(".lock");
+    let path = dir.join(LOCK_NAME);
     let file = File::create(&path).map_err(Error::io("create", &path))?;
     file.try_lock().map_err(|_| {
         Error::Running(format!(
@@ -377,7 +380,14 @@ mod tests {
         assert!(message.contains("/processor is not of a stack") && message.contains("--dir"), "{message}");
         sample(dir.path()).write().unwrap();
         check_ours(dir.path()).unwrap();
-        fs::write(StackFile::path(dir.path()), "{").unwrap();
+        // Of another program, then of a stack and broken, then gone.
+        fs::write(StackFile::path(dir.path()), "{\"stacks\":[]}").unwrap();
+        StackFile::put_aside_broken(dir.path()).unwrap_err();
+        check_ours(dir.path()).unwrap_err();
+        wipe(dir.path()).unwrap();
+        assert!(dir.path().join("processor").exists());
+        drop(lock(dir.path()).unwrap());
+        fs::write(StackFile::path(dir.path()), [0xff, 0]).unwrap();
         assert!(StackFile::put_aside_broken(dir.path()).unwrap().is_some());
         check_ours(dir.path()).unwrap();
     }
