@@ -196,7 +196,15 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|source| StartError::Listen { address: config.listen, source })?;
     let background = CancellationToken::new();
-    let parts = over_kafka::parts(&config, metrics.clone(), &background).await?;
+    // It may be over before it begins: who waits for Kafka can be stopped too.
+    tokio::pin!(stop);
+    let parts = tokio::select! {
+        parts = over_kafka::parts(&config, metrics.clone(), &background) => parts?,
+        () = &mut stop => {
+            background.cancel();
+            return Ok(());
+        }
+    };
     tokio::spawn(upkeep(metrics, background.clone()));
     let behaviour = Behaviour {
         allowed_origins: config.allowed_origins.clone(),

@@ -16,7 +16,7 @@ use processor::topology::Application;
 use schemas::SchemaCache;
 use schemas::topics::{self, Topology};
 use state_store::{Budget, Identity};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::bank_app::{self, Bank, BankOptions};
 use crate::config::RunArgs;
@@ -44,9 +44,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let application = bank_app::build(&topology, &schemas, options)?;
     let parts = parts(&args, log, application, schemas, identity, metrics)?;
     let (grpc, http) = (parts.grpc, parts.http);
+    // Before anything runs: a signal that nobody hears ends the process as kill -9 does.
+    let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut instance = Instance::start(parts).await?;
     tracing::info!(%grpc, %http, partitions = topology.partitions, shards = topology.shards, "started");
-    let ended = wait_for_end(&mut instance).await;
+    let ended = wait_for_end(&mut instance, signals).await;
     tracing::info!("draining");
     instance.shut_down().await?;
     ended
@@ -153,9 +155,8 @@ fn probe() -> anyhow::Result<Probe> {
 }
 
 /// Returns at the first signal; the second ends the process at once.
-async fn wait_for_end(instance: &mut Instance) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn wait_for_end(instance: &mut Instance, signals: (Signal, Signal)) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = signals;
     let mut shards_left = true;
     loop {
         tokio::select! {
