@@ -28,7 +28,7 @@ impl Origins {
     /// Whether a request with this header may pass.
     #[must_use]
     pub fn allow(&self, origin: Option<&str>) -> bool {
-        origin.is_none_or(|origin| self.0.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)))
+        origin.is_none_or(|origin| self.0.contains(&as_sent(origin)))
     }
 }
 
@@ -85,7 +85,11 @@ mod tests {
         assert!(origins.allow(Some("http://localhost")));
         let configured = ["https://bank.example:443".into(), "http://bank.example:8080".into()];
         let origins = Origins::new(&configured, "127.0.0.1:80".parse().unwrap());
-        assert!(origins.allow(Some("https://bank.example")) && origins.allow(Some("http://bank.example:8080")));
+        assert!(
+            origins.allow(Some("https://bank.example"))
+                && origins.allow(Some("https://bank.example:443"))
+                && origins.allow(Some("http://bank.example:8080"))
+        );
         assert!(!origins.allow(Some("http://bank.example")));
     }
 

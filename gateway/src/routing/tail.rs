@@ -19,7 +19,7 @@ use schemas::SchemaCache;
 use schemas::control::{ControlError, Directory, PARTITIONS};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use unread::Unread;
 
@@ -77,6 +77,7 @@ impl Tail {
     /// Until told to stop, or until the log no longer holds what comes next.
     fn read(&self, consumer: &Client) {
         let (mut directory, mut unread) = (Directory::default(), Unread::default());
+        let (began, mut is_first) = (Instant::now(), true);
         let mut past = match Past::of(consumer, &self.settings.topic) {
             Ok(past) => past,
             Err(error) => {
@@ -88,10 +89,10 @@ impl Tail {
         let mut news = true;
         while !self.stop.is_cancelled() {
             news |= unread.try_again(&mut directory, &self.schemas);
+            let is_held = is_first && unread.hides_the_present(began.elapsed());
             let wait = match (past.left.is_empty(), news) {
                 (false, _) => LOOK,
-                // Until now there is no owner to name.
-                (true, true) if unread.hides_all_owners(&directory) => PAUSE,
+                (true, true) if is_held => PAUSE,
                 (true, true) => Duration::ZERO,
                 (true, false) if !unread.is_empty() => PAUSE,
                 (true, false) => POLL,
@@ -111,8 +112,8 @@ impl Tail {
                     tracing::debug!(%error, "the control topic cannot be read right now");
                     std::thread::sleep(PAUSE);
                 }
-                None if news && past.is_read(consumer) && !unread.hides_all_owners(&directory) => {
-                    news = false;
+                None if news && past.is_read(consumer) && !is_held => {
+                    (news, is_first) = (false, false);
                     self.control.publish(&directory);
                 }
                 None => {}

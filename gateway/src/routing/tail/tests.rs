@@ -153,10 +153,11 @@ async fn owners_stay_while_the_broker_is_away_and_change_when_it_is_back() {
     world.until_owned_by(&mut changes, [b, b]).await;
 }
 
-/// A registry that knows some ids, and has no answer for the others.
+/// A registry that knows some ids, and has no answer for the others. Even ids are those of assignments.
 async fn registry(answer: impl Fn(u32) -> bool + Clone + Send + Sync + 'static) -> SchemaCache {
     let answer = move |id: u32| {
-        let schema = if id == ASSIGNMENT_SCHEMA { Assignment::schema_json() } else { Member::schema_json() };
+        let schema =
+            if id.is_multiple_of(ASSIGNMENT_SCHEMA) { Assignment::schema_json() } else { Member::schema_json() };
         let status = if answer(id) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         warp::reply::with_status(warp::reply::json(&serde_json::json!({ "schema": schema })), status)
     };
@@ -189,6 +190,32 @@ async fn a_member_of_a_later_version_holds_up_no_assignment() {
     world.until_owned_by(&mut changes, [b, a]).await;
     later.store(true, Ordering::SeqCst);
     world.until_owned_by(&mut changes, [z, a]).await;
+}
+
+#[tokio::test]
+async fn an_assignment_of_the_past_is_not_told_while_the_last_one_waits() {
+    let world = World::new();
+    let mut changes = world.control.changes();
+    world.beat("a");
+    world.beat("b");
+    world.assign(1, &["a", "b"]);
+    let mut last = Vec::new();
+    Encoder::new(ASSIGNMENT_SCHEMA + 2).encode(&assignment(2, &["b", "a"]), &mut last).unwrap();
+    world.write(ASSIGNMENT_PARTITION, ASSIGNMENT_KEY, Some(&last));
+    let (later, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(watch::Sender::new(0)));
+    let knows = {
+        let (later, asked) = (Arc::clone(&later), Arc::clone(&asked));
+        move |id| {
+            asked.send_modify(|times| *times += u32::from(id > ASSIGNMENT_SCHEMA));
+            id <= ASSIGNMENT_SCHEMA || later.load(Ordering::SeqCst)
+        }
+    };
+    world.follow(registry(knows).await);
+    let mut asked = asked.subscribe();
+    tokio::time::timeout(LONG, asked.wait_for(|times| *times > 2)).await.unwrap().unwrap();
+    assert!(!world.control.is_read());
+    later.store(true, Ordering::SeqCst);
+    world.until_owned_by(&mut changes, [Some("http://b"), Some("http://a")]).await;
 }
 
 #[tokio::test]

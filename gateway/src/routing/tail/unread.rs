@@ -6,6 +6,11 @@
 use schemas::SchemaCache;
 use schemas::control::{ASSIGNMENT_KEY, ASSIGNMENT_PARTITION, ControlError, Directory};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long members whose schema is not known hold up the first word: a registry that is there answers in a few
+/// milliseconds.
+const MEMBERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// By partition and key.
 #[derive(Debug, Default)]
@@ -46,8 +51,10 @@ impl Unread {
         self.0.len() < before
     }
 
-    /// Whether the only assignment there is waits here: then "nobody owns anything" would be untrue.
-    pub(super) fn hides_all_owners(&self, directory: &Directory) -> bool {
-        directory.assignment.is_none() && self.0.contains_key(&(ASSIGNMENT_PARTITION, ASSIGNMENT_KEY.to_vec()))
+    /// Whether what could be folded by now is of the past: the latest assignment waits here, or members do and nobody
+    /// has waited for them yet.
+    pub(super) fn hides_the_present(&self, waited: Duration) -> bool {
+        let assignment = (ASSIGNMENT_PARTITION, ASSIGNMENT_KEY.to_vec());
+        self.0.contains_key(&assignment) || !self.0.is_empty() && waited < MEMBERS_PATIENCE
     }
 }

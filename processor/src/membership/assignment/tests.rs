@@ -93,7 +93,9 @@ impl World {
             let mut shards = BTreeMap::new();
             for (shard, owners) in self.owners.iter().enumerate() {
                 if owners.active == *name {
-                    shards.insert(shard as i32, (ShardRole::Active, 0));
+                    // Who lags with what it follows is slow to run what it was given.
+                    let role = if lag() > 100 { ShardRole::Restoring } else { ShardRole::Active };
+                    shards.insert(shard as i32, (role, 0));
                 } else if owners.warming == *name || owners.standbys.contains(name) {
                     let known = member.shards.get(&(shard as i32)).map_or(-1, |(_, lag)| *lag);
                     shards.insert(shard as i32, (ShardRole::Standby, if known == 0 { 0 } else { lag() }));

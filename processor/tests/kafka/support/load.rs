@@ -59,6 +59,8 @@ impl Load {
         let (stop, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bank.space.bootstrap()).set("enable.idempotence", "true").set("linger.ms", "1");
+        // However long the broker is away, what was handed over is not given up.
+        config.set("message.timeout.ms", "0");
         // A broker that was restarted is found again soon: by default it may take ten seconds.
         config.set("reconnect.backoff.max.ms", "500");
         let producer: ThreadedProducer<Counting> = config.create_with_context(Counting(Arc::clone(&taken))).unwrap();
