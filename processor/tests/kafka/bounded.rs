@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use kontor_compose::testing::ServiceBuilder;
+use kontor_compose::testing::{ServiceBuilder, eventually};
 
-use crate::support::{Bank, Load, Processor, Usage, seed};
+use crate::support::{Bank, DEADLINE, Load, Processor, Usage, seed};
 
 /// Memory of all stores together, for blocks and for what is not flushed yet.
 const CACHE_MIB: u64 = 1;
@@ -32,9 +32,13 @@ fn size_of(dir: &Path) -> u64 {
     std::fs::read_dir(dir).unwrap().flatten().map(size).sum()
 }
 
-/// What the stores hold in memory, MiB.
+/// What the stores hold in memory, MiB, as soon as it is no more than it may be: pinned blocks come on top of the memory
+/// given, and for a moment buffers that fill faster than they are flushed (two for each store, then a write waits).
 async fn held_mib(processor: &Processor) -> f64 {
-    processor.metric("kontor_store_memory_bytes").await / f64::from(1 << 20)
+    let held = async || processor.metric("kontor_store_memory_bytes").await / f64::from(1 << 20);
+    let is_bounded = async || held().await < 3.0 * (CACHE_MIB + BUFFERS_MIB) as f64;
+    eventually(DEADLINE, "the state is not held in memory", is_bounded).await.unwrap();
+    held().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,8 +61,6 @@ async fn r05_e12_state_that_is_larger_than_its_memory_runs_and_is_restored() {
         state_mib >= TIMES * (CACHE_MIB + BUFFERS_MIB),
         "the state of {state_mib} MiB is too small to show anything"
     );
-    // Pinned blocks and buffers that are being flushed come on top; the state itself does not.
-    assert!(held < 3.0 * (CACHE_MIB + BUFFERS_MIB) as f64, "{held:.1} MiB of the state are held in memory");
 
     processor.kill();
     std::fs::remove_dir_all(processor.state_dir()).unwrap();
@@ -66,7 +68,6 @@ async fn r05_e12_state_that_is_larger_than_its_memory_runs_and_is_restored() {
     processor.history_complete().await;
     let (held, usage) = (held_mib(&processor).await, Usage::of(processor.pid()));
     println!("restored in {} ms; {held:.1} MiB held; {usage}", took.as_millis());
-    assert!(held < 3.0 * (CACHE_MIB + BUFFERS_MIB) as f64, "{held:.1} MiB of the state are held in memory");
     let again = processor.queries().rows().await;
     let differs: BTreeMap<_, _> = rows.iter().filter(|(key, row)| again.get(*key) != Some(row)).take(1).collect();
     assert!(differs.is_empty() && again.len() == rows.len(), "restored otherwise: {:?}", differs.keys().next());
