@@ -170,8 +170,6 @@ log.cleaner.dedupe.buffer.size=16777216
 ";
 
 const FOR_TESTS: &str = "\
-# Aborts the transactions of killed producers soon after their time-out.
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 # Compaction and deletion within seconds.
 log.roll.ms=10000
 log.cleaner.backoff.ms=1000
