@@ -38,8 +38,8 @@ pub(super) fn check(text: &str, most_tokens: usize, most_nesting: usize) -> Resu
     Ok(())
 }
 
-/// Numbers with a sign or a point count as several: some of them are, for the parser. Other than ASCII there is nothing outside of strings and comments but the byte order mark, which parts words: each
-/// byte counts.
+/// Numbers with a sign or a point count as several: some of them are, for the parser. Other than ASCII there is nothing
+/// outside of strings and comments but the byte order mark, which parts words: each byte counts.
 fn is_word(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || *byte == b'_'
 }
