@@ -72,7 +72,8 @@ fn rebuild<L: Log, A: Application>(parts: &ShardParts<L, A>, partition: i32) -> 
     let mut tasks = vec![Task::new(partition, Arc::new(store.clone()), view, definition)?];
     let mut consumer = parts.log.consumer("compare").map_err(|error| unread(&error))?;
     let interrupted = |interrupt: Interrupt| CompareError::Log(format!("{interrupt:?}"));
-    restore::catch_up(parts, Role::Active, (&mut consumer, false), &mut tasks).map_err(interrupted)?;
+    let reading = restore::Reading { consumer: &mut consumer, tails: false, until: None };
+    restore::catch_up(parts, Role::Active, reading, &mut tasks).map_err(interrupted)?;
     history::load_all(parts, &tasks).map_err(CompareError::Log)?;
     Ok(store)
 }

@@ -45,7 +45,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         let producer = self.initialise(&transactional_id)?;
         let initialised = self.parts.clock.monotonic();
         let tails = std::mem::take(&mut self.tails);
-        let report = self.catch_up(Role::Active, tails)?;
+        let report = self.catch_up(Role::Active, tails, None)?;
         self.check_layout()?;
         self.claim_found = self.current_claim()?;
         let restored = self.parts.clock.monotonic();
@@ -110,9 +110,11 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// After a fence: who claims the shard; `Some`: another. Whoever fenced us claims only after a restore, so that claim is
     /// waited for. To initialise again without waiting would fence them, and be fenced by them, for as long as they restore.
     pub(crate) fn await_claim(&mut self, patience: Duration) -> Result<Option<String>, Interrupt> {
-        let until = self.parts.clock.monotonic() + patience;
+        let now = self.parts.clock.monotonic();
+        // Who is sure of a time-out still looks once, and has to read for that.
+        let (until, read_until) = (now + patience, now + self.parts.options.claim_patience);
         loop {
-            let claim = self.read_claim();
+            let claim = self.read_claim(read_until);
             let is_over = self.parts.clock.monotonic() >= until;
             match claim {
                 Ok(None) | Err(Interrupt::Retake(_)) if !is_over => {}
@@ -125,10 +127,10 @@ impl<L: Log, A: Application> Shard<L, A> {
 
     /// Catches up with what is committed and reads who claims the shard. `Some`: another, who came after
     /// us. The claim that we found ourselves is of the past: our first transaction may time out before it replaced it.
-    pub(crate) fn read_claim(&mut self) -> Result<Option<String>, Interrupt> {
+    fn read_claim(&mut self, until: Duration) -> Result<Option<String>, Interrupt> {
         self.prepare(Role::Active)?;
         self.tails = false;
-        self.catch_up(Role::Active, false)?;
+        self.catch_up(Role::Active, false, Some(until))?;
         self.check_layout()?;
         let Some(claim) = self.current_claim()? else { return Ok(None) };
         let options = &self.parts.options;
@@ -217,12 +219,17 @@ impl<L: Log, A: Application> Shard<L, A> {
         confirmed.ok_or(Interrupt::Released)
     }
 
-    /// `tails`: see [`restore::catch_up`].
-    pub(crate) fn catch_up(&mut self, role: Role, tails: bool) -> Result<restore::Report, Interrupt> {
+    /// `tails` and `until`: see [`restore::Reading`].
+    pub(crate) fn catch_up(
+        &mut self,
+        role: Role,
+        tails: bool,
+        until: Option<Duration>,
+    ) -> Result<restore::Report, Interrupt> {
         let Some(consumer) = &mut self.consumer else {
             return Err(Interrupt::Retake("no consumer".to_owned()));
         };
-        restore::catch_up(&self.parts, role, (consumer, tails), &mut self.tasks)
+        restore::catch_up(&self.parts, role, restore::Reading { consumer, tails, until }, &mut self.tasks)
     }
 
     /// A partition of an input without a position is read from where it begins.

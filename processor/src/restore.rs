@@ -40,15 +40,23 @@ pub struct Report {
     pub records: u64,
 }
 
+/// How a restore reads.
+pub(crate) struct Reading<'a, C> {
+    pub consumer: &'a mut C,
+    /// The consumer already reads every changelog from where the stores stand, and goes on with that. A new assignment
+    /// would wait for the fetch that is under way, up to half a second; the one under way ends with what there is to read:
+    /// the records of the earlier owner, or the marker of its transaction, which our initialisation aborted.
+    pub tails: bool,
+    /// The moment of the monotonic clock at which it gives up. Who has not initialised the producer may find an open
+    /// transaction in the way, whose owner is dead: until its time-out.
+    pub until: Option<Duration>,
+}
+
 /// Applies the changelog of every task up to the high watermark of now, for as long as the instance has this role.
-///
-/// `tails`: the consumer already reads every changelog from where the stores stand, and goes on with that. A new
-/// assignment would wait for the fetch that is under way, up to half a second; the one under way ends with what there is
-/// to read: the records of the earlier owner, or the marker of its transaction, which our initialisation aborted.
 pub(crate) fn catch_up<L: Log, A: Application>(
     parts: &ShardParts<L, A>,
     role: Role,
-    (consumer, tails): (&mut L::Consumer, bool),
+    Reading { consumer, tails, until }: Reading<'_, L::Consumer>,
     tasks: &mut [Task],
 ) -> Result<Report, Interrupt> {
     let mut targets = Vec::new();
@@ -116,6 +124,10 @@ pub(crate) fn catch_up<L: Log, A: Application>(
             write(parts, task)?;
             task.view.changelog_remaining.store(0, Ordering::Relaxed);
             task.view.restored(task.committed.commit_sequence);
+        }
+        if let Some(Target { at, .. }) = targets.first().filter(|_| until.is_some_and(|until| now >= until)) {
+            let reason = format!("the changelog of partition {} could not be read to its end in time", at.partition);
+            return Err(Interrupt::Retake(format!("{reason}: a transaction may be open there")));
         }
     }
     Ok(report)

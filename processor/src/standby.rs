@@ -46,7 +46,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         let prepared = self.parts.clock.monotonic();
         // Its end may lie inside the owner's open transaction: nothing is read from here before the next whole one.
         self.tasks.iter().for_each(|task| task.view.unsynced());
-        let report = self.catch_up(Role::Standby, false)?;
+        let report = self.catch_up(Role::Standby, false, None)?;
         let restored = self.parts.clock.monotonic();
         let mut events = history::parts_to_follow(&self.parts, &self.tasks)?;
         self.assign_tail(&events)?;

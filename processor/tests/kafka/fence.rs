@@ -93,6 +93,32 @@ async fn f5_an_owner_that_was_fenced_by_one_that_never_claimed_goes_on() {
     bank.assert_answered_once(&sent).await;
 }
 
+/// Its claim is on its way and never arrives: the transaction that holds it hides the end of the changelog until its
+/// time-out, and the owner does not wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn f5_an_owner_that_was_fenced_by_one_whose_claim_stays_open_goes_on() {
+    let seed = seed("open-claim");
+    let bank = Bank::new("open-claim").await;
+    let owner = bank.run_alone("owner").await;
+    let holders = bank.holders(&owner, 2, 1_000_000).await;
+    let load = Load::start(&bank, &holders, 200, u64::MAX, seed);
+    load.another(50).await;
+    let mut stuck = bank.launch_alone("stuck", |builder| {
+        builder.program("processor-faults").env("KONTOR_STALL_AT", "before-commit:each:600000")
+    });
+    let gave_up = || async { owner.lines("could not be read to its end in time").len() == SHARDS as usize };
+    eventually(DEADLINE, "the owner waits for the claims no longer", gave_up).await.unwrap();
+    let answered = owner.metric("kontor_decisions_total").await;
+    let goes_on = || async {
+        owner.status("/readyz").await == 200 && owner.metric("kontor_decisions_total").await > answered + 100.0
+    };
+    eventually(DEADLINE, "all shards run again", goes_on).await.unwrap();
+    stuck.kill();
+    let sent = load.stop().await;
+    bank.assert_clean().await;
+    bank.assert_answered_once(&sent).await;
+}
+
 /// The younger has everything to restore before it can claim, and the older finds out meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn f5_the_older_does_not_steal_back_while_the_younger_still_restores() {
