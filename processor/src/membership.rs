@@ -17,6 +17,7 @@ mod leader;
 mod peers;
 mod role;
 mod roster;
+mod tenure;
 mod worker;
 
 #[cfg(test)]

@@ -50,18 +50,19 @@ impl<L: Log, A: Application> Shard<L, A> {
         self.claim_found = self.current_claim()?;
         let restored = self.parts.clock.monotonic();
         let transaction = Transaction::new(producer, Arc::clone(&self.parts.clock), self.parts.options.commit_deadline);
-        self.owned = Some(Owned { transaction, history: None });
         self.find_first_positions()?;
         // Before the claim: its commit ends the fetch that is under way at the broker of that changelog, and inputs there
         // are fetched only after it, otherwise up to half a second later.
         self.assign_inputs()?;
         // Again: a later assignment may have given it to another while we initialised, whom we have fenced by that.
         let epoch = self.confirm()?;
+        self.owned = Some(Owned { epoch, transaction, history: None });
         self.claim(epoch)?;
         let history = HistoryLoader::start(&self.parts, &self.tasks)?;
         if let Some(owned) = &mut self.owned {
             owned.history = history;
         }
+        self.tasks.iter().for_each(|task| task.view.claimed(epoch));
         self.resume_life();
         tracing::info!(
             shard = self.parts.id,

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use schemas::{AvroRecord, Lookup, records};
+use state_store::Batch;
 
 use crate::fault::LogError;
 use crate::log::{Log, LogConsumer, Record, RecordBatch, TopicPartition};
@@ -19,7 +20,7 @@ use crate::membership::Role;
 use crate::query::view::Life;
 use crate::shard::{Interrupt, ShardParts, interrupt_of_store};
 use crate::task::{OWNER_PREFIX, OWNER_TABLE, POSITION_KEY, Standing, Task, stage_rows};
-use crate::topology::{Application, FormatError};
+use crate::topology::{Application, Definition, FormatError};
 
 /// Records of one poll.
 const POLL_RECORDS: usize = 20_000;
@@ -163,14 +164,46 @@ fn target_of<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) 
     } else if stands > 0 && stands + 1 < log.high && may_have_missed_tombstones(parts, task)? {
         return Err(foreign("the store is older than the changelog keeps tombstones".to_owned()));
     }
-    // One offset behind what was applied can only be the marker of its commit: a record that is missing has a marker of
-    // its own behind it. To read that would take as long as the fetch that is under way when a standby becomes the owner:
-    // up to half a second, because nothing is written meanwhile. Of another layout it may be a record all the same: its
-    // writer has another transactional id, so our initialisation did not wait for its marker.
+    // To read the marker would take as long as the fetch that is under way when a standby becomes the owner: up to half a
+    // second, because nothing is written meanwhile.
+    Ok((!holds_all(parts, task, log.high)).then_some(Target { at, high: log.high }))
+}
+
+/// Whether the store holds everything below this watermark. One offset behind what was applied can only be the marker of
+/// its commit: a record that is missing has a marker of its own behind it. Of another layout it may be a record all the
+/// same: its writer has another transactional id, so our initialisation did not wait for its marker.
+fn holds_all<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &Task, high: i64) -> bool {
     let applied = task.committed.changelog_offset;
     let is_ours = task.committed.layout == parts.application.definition().placement();
-    let nothing_missing = applied >= log.high || is_ours && applied + 1 == log.high;
-    Ok((!nothing_missing).then_some(Target { at, high: log.high }))
+    applied >= high || is_ours && applied + 1 == high
+}
+
+/// Between two looks whether stores still hold everything.
+pub(crate) fn affirm_interval(definition: &Definition) -> Duration {
+    definition.tombstone_retention / 20
+}
+
+/// Says in a store that was not written for a while that it still holds everything. By its last row alone an idle store
+/// would look as if it had been away since, and would be wiped for the first record that it lacks.
+pub(crate) fn affirm<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &Task) -> Result<(), Interrupt> {
+    let definition = parts.application.definition();
+    let failed = |error| interrupt_of_store(task.partition, error);
+    // The time first: what is found out after it was true at it.
+    let now_ms = parts.clock.wall_ms();
+    let mut progress = task.store.progress().map_err(failed)?;
+    if now_ms.saturating_sub(progress.written_at_ms) < affirm_interval(definition).as_millis() as i64 {
+        return Ok(());
+    }
+    let at = TopicPartition { topic: definition.changelog, partition: task.partition };
+    // Without an answer: the next time.
+    let Ok(log) = parts.log.watermarks(at) else { return Ok(()) };
+    if !holds_all(parts, task, log.high) {
+        return Ok(());
+    }
+    progress.written_at_ms = now_ms;
+    // A loader may be at work on them.
+    progress.event_offset.clear();
+    task.store.commit(Batch::default(), &progress).map_err(failed)
 }
 
 /// Whether a tombstone behind the standing of the store may have been compacted away by now: the row that it removed
@@ -272,7 +305,7 @@ pub fn decode_with<T: AvroRecord>(schemas: &schemas::SchemaCache, value: &[u8]) 
 /// Writes what was folded, with the standing, in one batch.
 pub(crate) fn write<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) -> Result<(), Interrupt> {
     let definition = parts.application.definition();
-    let mut batch = state_store::Batch::default();
+    let mut batch = Batch::default();
     let failed = |error| interrupt_of_store(task.partition, error);
     stage_rows(&task.overlay, task.store.as_ref(), definition, &mut batch).map_err(failed)?;
     let progress = Standing::to_progress(&task.staged, definition, Default::default(), parts.clock.wall_ms());

@@ -30,6 +30,7 @@ use crate::outbox::Outbox;
 use crate::policy::CommitPolicy;
 use crate::probe::Step;
 use crate::query::view::{Life, News};
+use crate::restore;
 use crate::stage::{Blocked, text_of};
 use crate::task::Task;
 use crate::topology::{Application, Definition};
@@ -47,6 +48,8 @@ const MIRROR_AGAIN: Duration = Duration::from_secs(3600);
 
 /// What a shard holds only while it owns its partitions.
 pub(crate) struct Owned<L: Log> {
+    /// Epoch under which it was claimed.
+    pub epoch: i64,
     pub transaction: Transaction<L::Producer>,
     pub history: Option<HistoryLoader<L>>,
 }
@@ -68,6 +71,7 @@ pub struct Shard<L: Log, A: Application> {
     mirrored: (Vec<(TopicPartition, i64)>, Duration),
     waiting: bool,
     checked_at: Duration,
+    affirmed_at: Duration,
     /// The claim in the changelog when this shard was initialised last.
     pub(crate) claim_found: Option<records::Owner>,
     /// Partitions whose store was wiped in this life: a second time is a stop, not a loop.
@@ -91,6 +95,7 @@ impl<L: Log, A: Application> Shard<L, A> {
             mirrored: (Vec::new(), Duration::ZERO),
             waiting: false,
             checked_at: Duration::ZERO,
+            affirmed_at: Duration::ZERO,
             claim_found: None,
             wiped: Vec::new(),
         }
@@ -192,6 +197,9 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// One round: wait for records, run them. Returns when the input was drained or a transaction committed.
     pub fn step(&mut self) -> Result<(), Interrupt> {
         self.parts.still(Role::Active)?;
+        if self.was_lost() {
+            return Err(Interrupt::Retake("the shard was another's meanwhile".to_owned()));
+        }
         if let Some(interrupt) = self.damage_met() {
             return Err(interrupt);
         }
@@ -203,7 +211,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         self.poll(self.parts.options.idle_poll)?;
         if self.polled.is_empty() {
             self.idle();
-            return Ok(());
+            return self.affirm_stores();
         }
         let hold = self.policy.hold(self.polled.len(), self.parts.options.records_max);
         if !hold.is_zero() {
@@ -217,7 +225,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         self.polled = polled;
         outcome?;
         self.mirror_positions();
-        Ok(())
+        self.affirm_stores()
     }
 
     /// Commits what is staged: THE commit path. Each step says what a crash there leaves behind.
@@ -290,8 +298,9 @@ impl<L: Log, A: Application> Shard<L, A> {
         let room = options.records_max.saturating_sub(self.polled.len());
         match consumer.poll(&mut self.polled, room, options.poll_bytes_max, timeout) {
             Ok(()) => {
-                if !self.waiting && self.parts.roles.is_current() {
-                    let now = self.parts.clock.monotonic();
+                // The time first: what is found out after it was true at it.
+                let now = self.parts.clock.monotonic();
+                if !self.waiting && self.parts.roles.is_current() && !self.was_lost() {
                     self.tasks.iter().for_each(|task| task.view.synced(now));
                 }
                 Ok(())
@@ -310,6 +319,12 @@ impl<L: Log, A: Application> Shard<L, A> {
                 "{lost}; records were deleted before they were processed. Restore the topic, or set the position by hand"
             ))),
         }
+    }
+
+    /// True: another owned the shard since it was claimed here, whoever it is given to now. Only a thread that stood still
+    /// for long finds that.
+    fn was_lost(&self) -> bool {
+        self.owned.as_ref().is_some_and(|owned| self.parts.roles.lost_at(self.parts.id) >= owned.epoch)
     }
 
     fn idle(&mut self) {
@@ -349,6 +364,16 @@ impl<L: Log, A: Application> Shard<L, A> {
 
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting
+    }
+
+    /// See [`restore::affirm`]; of an owner and of a standby.
+    pub(crate) fn affirm_stores(&mut self) -> Result<(), Interrupt> {
+        let now = self.parts.clock.monotonic();
+        if self.waiting || now.saturating_sub(self.affirmed_at) < restore::affirm_interval(self.definition()) {
+            return Ok(());
+        }
+        self.affirmed_at = now;
+        self.tasks.iter().try_for_each(|task| restore::affirm(&self.parts, task))
     }
 
     fn mirror_positions(&mut self) {

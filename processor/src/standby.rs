@@ -74,6 +74,7 @@ impl<L: Log, A: Application> Shard<L, A> {
                 self.tell_lag(&mut marks);
             }
             self.tell_age(&mut marks, &events);
+            self.affirm_stores()?;
             // Not in the poll: a standby that is to own the shard must hear of it at once, and reads in time what the
             // client fetches meanwhile.
             let wait = if polled.is_empty() { self.parts.options.idle_poll } else { BUSY_WAIT };

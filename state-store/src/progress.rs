@@ -20,6 +20,7 @@ pub struct Progress {
     pub last_transaction: i64,
     /// Layout of shards under which the last applied transaction was written: number and shards; zeros: none was.
     pub layout: (i32, i32),
-    /// Wall time of the commit, as the caller saw it, milliseconds since 1970. Tells a store that is too old to trust.
+    /// Wall time at which the store held everything, as the caller saw it, milliseconds since 1970: of the last commit,
+    /// or later. Tells a store that is too old to trust.
     pub written_at_ms: i64,
 }

@@ -17,6 +17,7 @@ use schemas::records::{Member, MemberShard, ShardRole};
 use super::peers;
 use super::role::{Role, Roles};
 use super::roster::{Roster, SILENT_BEATS_MAX};
+use super::tenure::Tenure;
 use crate::clock::SharedClock;
 use crate::fault::LogError;
 use crate::layout::Layout;
@@ -70,6 +71,8 @@ struct State {
     owned_elsewhere: BTreeSet<i32>,
     /// Shards whose earlier owner lives, and may not know that it is not their owner any more.
     unaware: BTreeSet<i32>,
+    /// By shard: the last epoch under which it was, or may have been, another's.
+    lost_at: BTreeMap<i32, i64>,
     /// Highest epoch that anybody has said to act by.
     epoch_heard: i64,
     /// Next offset of the members' partition that was acted upon.
@@ -177,6 +180,7 @@ impl Board {
         directory: &Directory,
         (assignment_read_to, acted_to): (i64, i64),
         (owned_elsewhere, unaware): (BTreeSet<i32>, BTreeSet<i32>),
+        tenure: &Tenure,
         roster: &Roster,
     ) {
         let mut state = self.state.lock();
@@ -187,6 +191,9 @@ impl Board {
         state.acted_to = acted_to;
         state.owned_elsewhere = owned_elsewhere;
         state.unaware = unaware;
+        if state.lost_at != *tenure.lost_at() {
+            state.lost_at.clone_from(tenure.lost_at());
+        }
         state.epoch_heard = roster.epoch_heard();
         state.joined = roster.is_joined();
         drop(state);
@@ -377,6 +384,10 @@ impl Roles for Board {
 
     fn settles(&self) -> bool {
         true
+    }
+
+    fn lost_at(&self, shard: i32) -> i64 {
+        self.state.lock().lost_at.get(&shard).copied().unwrap_or(-1)
     }
 
     fn owner(&self, shard: i32) -> NotOwner {

@@ -46,6 +46,10 @@ pub trait Roles: Send + Sync + 'static {
     /// True: what is decided settles who owns a shard. False: only the fence and the claim do.
     fn settles(&self) -> bool;
 
+    /// The last epoch under which the shard was, or may have been, another's. Whoever claimed it under an earlier one, or
+    /// under this one, has to begin anew.
+    fn lost_at(&self, shard: i32) -> i64;
+
     /// Who owns the shard, for those who ask the wrong instance.
     fn owner(&self, shard: i32) -> NotOwner;
 
@@ -99,6 +103,10 @@ impl Roles for Alone {
 
     fn settles(&self) -> bool {
         false
+    }
+
+    fn lost_at(&self, _: i32) -> i64 {
+        -1
     }
 
     fn owner(&self, _: i32) -> NotOwner {

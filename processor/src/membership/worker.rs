@@ -14,6 +14,7 @@ use super::board::{Board, Failure, Identity};
 use super::former::Former;
 use super::leader::{Field, Leader};
 use super::roster::Roster;
+use super::tenure::Tenure;
 use crate::clock::{Clock, SharedClock};
 use crate::fault::LogError;
 use crate::layout::{self, Layout};
@@ -99,6 +100,7 @@ impl Membership {
             roster: Roster::new(&options.instance, &options.incarnation),
             directory: Directory::default(),
             former: Former::default(),
+            tenure: Tenure::default(),
             leader: Leader::new(
                 Arc::clone(log),
                 Field {
@@ -222,6 +224,7 @@ struct Worker<L: Log> {
     roster: Roster,
     directory: Directory,
     former: Former,
+    tenure: Tenure,
     leader: Leader<L>,
     consumer: Option<L::Consumer>,
     polled: RecordBatch,
@@ -280,7 +283,7 @@ impl<L: Log> Worker<L> {
         let acted_to = self.read_to[1];
         self.prove(read_to)?;
         let held = (self.owned_elsewhere(), self.former.unaware(&self.roster, &self.options.instance));
-        self.board.publish(&self.directory, (read_to, acted_to), held, &self.roster);
+        self.board.publish(&self.directory, (read_to, acted_to), held, &self.tenure, &self.roster);
         Ok(())
     }
 
@@ -375,6 +378,7 @@ impl<L: Log> Worker<L> {
             Change::Assigned => {
                 if let Some(assignment) = &self.directory.assignment {
                     self.former.assigned(assignment);
+                    self.tenure.assigned(assignment, &self.options.instance);
                 }
                 // My own word: every earlier leader was fenced before it.
                 if self.is_led_by(&self.options.instance) {

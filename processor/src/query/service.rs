@@ -86,6 +86,10 @@ impl<A: Application> QueryService<A> {
             Life::Running(_) if !is_current => {
                 Err(Status::unavailable(format!("the owner of partition {partition} cannot prove that it still is")))
             }
+            // Given to another and back while the shard's thread stood still: its rows may be of before.
+            Life::Running(_) if self.roles.lost_at(view.shard) >= view.claimed_epoch() => {
+                Err(Status::unavailable(format!("partition {partition} was another's meanwhile")))
+            }
             Life::Running(store) => Ok(store),
             Life::Standby(_) => Err(not_here("this is a standby")),
             Life::Elsewhere => Err(not_here("another instance owns it")),

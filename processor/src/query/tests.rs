@@ -3,7 +3,7 @@
 pub(crate) mod notes;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,13 +18,14 @@ use tonic::{Code, Request, Status};
 use self::notes::{ENTRIES, NOTES, Notes, PARTITIONS};
 use super::service::QueryService;
 use super::view::{Life, PartitionView};
+use crate::clock::Clock;
 use crate::membership::{Role, Roles};
 use crate::testing::ManualClock;
 
 const LONG_MS: u32 = 20_000;
 
 /// An instance whose part is set by the test.
-struct Told(Mutex<(Role, bool)>);
+struct Told(Mutex<(Role, bool)>, AtomicI64);
 
 impl Roles for Told {
     fn role(&self, _: i32) -> Role {
@@ -44,6 +45,9 @@ impl Roles for Told {
     }
     fn settles(&self) -> bool {
         true
+    }
+    fn lost_at(&self, _: i32) -> i64 {
+        self.1.load(Ordering::Relaxed)
     }
     fn owner(&self, _: i32) -> NotOwner {
         NotOwner { epoch: 7, endpoint: "http://owner".to_owned() }
@@ -68,7 +72,7 @@ impl World {
     fn new(role: Role) -> World {
         let views: Vec<_> = (0..PARTITIONS).map(|partition| Arc::new(PartitionView::new(partition, 0))).collect();
         let (view, store) = (Arc::clone(&views[HERE as usize]), Arc::new(MemoryStore::new()));
-        let roles = Arc::new(Told(Mutex::new((role, true))));
+        let roles = Arc::new(Told(Mutex::new((role, true)), AtomicI64::new(-1)));
         let clock = ManualClock::shared(0);
         clock.advance(Duration::from_secs(100));
         let service = QueryService::new(
@@ -201,6 +205,21 @@ async fn an_owner_that_cannot_prove_that_it_is_one_says_so_and_counts_as_old() {
 }
 
 #[tokio::test]
+async fn rows_of_before_another_owned_it_are_not_fresh() {
+    let world = World::owner();
+    world.view.claimed(4);
+    world.commit(1, false);
+    assert_eq!(world.note(0, (0, 0)).await.unwrap(), ("1".to_owned(), false));
+    // The membership has read that it was given to another under epoch 5 and back under 6; the shard has not looked yet.
+    world.roles.1.store(5, Ordering::Relaxed);
+    assert_eq!(world.note(0, (0, 0)).await.unwrap_err().code(), Code::Unavailable);
+    world.view.synced(world.clock.monotonic());
+    assert_eq!(world.note(0, (0, 1_000)).await.unwrap(), ("1".to_owned(), true), "called old");
+    world.view.claimed(6);
+    assert_eq!(world.note(0, (0, 0)).await.unwrap(), ("1".to_owned(), false));
+}
+
+#[tokio::test]
 async fn a_token_counts_for_a_table_of_events_when_a_standby_has_read_them() {
     let world = World::new(Role::Standby);
     world.commit(2, false);
@@ -235,6 +254,24 @@ async fn a_watch_resumes_where_nothing_is_missing() {
     assert_eq!(world.resume(key(0), b"").await, Ok(1201));
     assert_eq!(world.resume(key(1200), b"").await, Ok(1));
     assert_eq!(world.resume(key(1201), b"").await, Ok(0));
+}
+
+#[tokio::test]
+async fn who_watches_or_waits_looks_again_when_a_commit_came_by_a_restore() {
+    let world = World::owner();
+    let request = WatchRequest { partition: HERE, table: "entry".to_owned(), ..WatchRequest::default() };
+    let mut watch = world.service.watch(Request::new(request)).await.unwrap().into_inner();
+    assert!(watch.next().await.unwrap().unwrap().live);
+    let waiter = world.view.wait_for(NOTES, b"note");
+    let woken = waiter.notify.notified();
+    tokio::pin!(woken);
+    woken.as_mut().enable();
+    // Its answer was lost, the store has it from the changelog. No other commit follows.
+    world.commit(1, false);
+    woken.await;
+    let ended = watch.next().await.unwrap().unwrap_err();
+    assert_eq!(BrokenWatch::of(&ended).unwrap().reason(), Reason::FellBehind);
+    assert_eq!(world.resume(key(0), b"").await, Ok(1));
 }
 
 #[tokio::test]

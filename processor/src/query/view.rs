@@ -122,6 +122,8 @@ pub struct PartitionView {
     synced_at_ms: AtomicU64,
     /// Of a standby: commits whose events are in their tables.
     events_sequence: AtomicU64,
+    /// Epoch under which this instance claimed it last.
+    claimed_epoch: AtomicI64,
     life: RwLock<Life>,
     committed: watch::Sender<u64>,
     changes: broadcast::Sender<Arc<Changes>>,
@@ -142,6 +144,7 @@ impl PartitionView {
             history_remaining: AtomicI64::new(0),
             synced_at_ms: AtomicU64::new(0),
             events_sequence: AtomicU64::new(0),
+            claimed_epoch: AtomicI64::new(0),
             life: RwLock::new(Life::Starting),
             committed: watch::Sender::new(0),
             changes: broadcast::Sender::new(COMMITS_KEPT),
@@ -174,14 +177,28 @@ impl PartitionView {
         let gone = !matches!(life, Life::Running(_) | Life::Waiting(..));
         *self.life.write() = life;
         if gone {
-            for waiters in self.waiters.lock().values() {
-                waiters.notify.notify_waiters();
-            }
+            self.wake_waiters();
             // Who waits for a commit looks at the life again.
             self.committed.send_modify(|_| {});
             // Wakes the watchers too; without receivers it goes nowhere.
-            self.send(0, Vec::new());
+            self.send(0, Vec::new(), true);
         }
+    }
+
+    fn wake_waiters(&self) {
+        for waiters in self.waiters.lock().values() {
+            waiters.notify.notify_waiters();
+        }
+    }
+
+    /// This instance owns it, by what was decided in this epoch.
+    pub fn claimed(&self, epoch: i64) {
+        self.claimed_epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    /// Epoch under which this instance claimed it last; 0: never.
+    pub fn claimed_epoch(&self) -> i64 {
+        self.claimed_epoch.load(Ordering::Relaxed)
     }
 
     /// The store held everything that was committed at this monotonic time.
@@ -256,17 +273,19 @@ impl PartitionView {
             waiter.notify_waiters();
         }
         self.committed.send_replace(commit_sequence);
-        self.send(commit_sequence, news.rows);
+        self.send(commit_sequence, news.rows, true);
     }
 
-    fn send(&self, commit_sequence: u64, mut rows: Vec<RowChange>) {
+    /// `complete`: these are all rows of the commit, and of those before it.
+    fn send(&self, commit_sequence: u64, mut rows: Vec<RowChange>, complete: bool) {
         if self.changes.receiver_count() == 0 {
             return;
         }
-        let complete = rows.is_empty() || self.changes_bytes.load(Ordering::Relaxed) < BYTES_KEPT;
-        if !complete {
+        let fits = rows.is_empty() || self.changes_bytes.load(Ordering::Relaxed) < BYTES_KEPT;
+        if !fits {
             rows = Vec::new();
         }
+        let complete = complete && fits;
         let size =
             |change: &RowChange| size_of::<RowChange>() + change.key.len() + change.row.as_ref().map_or(0, Vec::len);
         let held = Held::new(rows.iter().map(size).sum(), &self.changes_bytes);
@@ -274,9 +293,13 @@ impl PartitionView {
         let _ = self.changes.send(Arc::new(Changes { commit_sequence, rows, complete, _held: held }));
     }
 
-    /// Sets the commit sequence without changes (after a restore).
+    /// The store has come to this commit by what was read from the log. Nobody gathered the rows: whoever watches or
+    /// waits looks for itself. A commit whose answer was lost comes so, and the next one may be long in coming.
     pub fn restored(&self, commit_sequence: u64) {
-        self.committed.send_replace(commit_sequence);
+        if self.committed.send_replace(commit_sequence) != commit_sequence {
+            self.wake_waiters();
+            self.send(commit_sequence, Vec::new(), false);
+        }
     }
 
     /// What commits change in this table from now on.

@@ -73,6 +73,7 @@ impl<A: Application> Watch<A> {
                         commit.commit_sequence - 1
                     )));
                 }
+                // More rows than may be kept, or one commit that was restored.
                 Ok(commit) if !commit.complete => {
                     return Err(fell_behind("fell behind; resume after the last key"));
                 }

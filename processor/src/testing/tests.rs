@@ -2,7 +2,9 @@
 
 mod bad_records;
 mod harness;
+mod idle;
 mod layouts;
 mod ledger;
 mod schedules;
 mod workload;
+mod world;

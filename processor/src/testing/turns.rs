@@ -59,6 +59,10 @@ impl Roles for Turns {
         self.alone.settles()
     }
 
+    fn lost_at(&self, shard: i32) -> i64 {
+        self.alone.lost_at(shard)
+    }
+
     fn owner(&self, shard: i32) -> NotOwner {
         self.alone.owner(shard)
     }

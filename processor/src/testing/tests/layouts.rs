@@ -1,23 +1,16 @@
 //! Changes of layout: in simulations, and against owners of the old layout that do not know of them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 use schemas::Encoder;
-use state_store::{MemoryStore, Store, StoreError};
 
 use super::harness::{PARTITIONS, Run, run_through};
-use super::ledger::{Ledger, home};
+use super::ledger::Ledger;
+use super::world::World;
 use crate::clock::SharedClock;
 use crate::layout::{Change, ChangeError, Layout, Site, Step};
 use crate::log::TopicPartition;
 use crate::log::memory::MemoryLog;
-use crate::membership::Alone;
-use crate::probe::Probe;
-use crate::query::view::PartitionView;
-use crate::shard::{Codecs, Exit, Interrupt, Shard, ShardOptions, ShardParts, Stores};
-use crate::testing::{Conditions, ManualClock, codecs, for_each_seed};
+use crate::shard::{Exit, Interrupt};
+use crate::testing::{Conditions, for_each_seed};
 use crate::topology::Application;
 
 const OLD: Layout = Layout { number: 1, shards: 2 };
@@ -32,78 +25,13 @@ fn changes_of_layout_lose_and_double_nothing() {
     });
 }
 
-/// Stores that outlive the shards that use them.
-#[derive(Clone, Default)]
-struct Directory(Arc<Mutex<BTreeMap<i32, MemoryStore>>>);
-
-impl Stores for Directory {
-    fn open(&self, partition: i32) -> Result<Arc<dyn Store>, StoreError> {
-        Ok(Arc::new(self.0.lock().entry(partition).or_default().clone()))
-    }
-
-    fn wipe(&self, partition: i32) -> Result<(), StoreError> {
-        self.0.lock().remove(&partition);
-        Ok(())
-    }
-}
-
-struct World {
-    log: MemoryLog,
-    clock: SharedClock,
-    codecs: Arc<Codecs>,
-    directory: Directory,
-    commands: i64,
-}
-
 impl World {
-    fn new() -> World {
-        let clock = ManualClock::shared(1_700_000_000_000);
-        let log = MemoryLog::simulated(Ledger::new(PARTITIONS, 1).definition().topics.clone(), clock.clone());
-        World { log, clock, codecs: codecs(&[]).unwrap(), directory: Directory::default(), commands: 0 }
-    }
-
-    /// A shard of a process that owns all and asks nobody.
-    fn shard(&self, layout: Layout, id: i32) -> Shard<MemoryLog, Ledger> {
-        let application = Arc::new(Ledger::of_layout(PARTITIONS, layout));
-        let view = |partition| Arc::new(PartitionView::new(partition, application.definition().shard_of(partition)));
-        Shard::new(ShardParts {
-            id,
-            log: Arc::new(self.log.clone()),
-            options: ShardOptions { one_thread: true, ..ShardOptions::default() },
-            codecs: Arc::clone(&self.codecs),
-            clock: Arc::clone(&self.clock),
-            stores: Arc::new(self.directory.clone()),
-            views: (0..PARTITIONS).map(view).collect(),
-            probe: Probe::none(),
-            roles: Arc::new(Alone::default()),
-            copier: None,
-            application,
-        })
-    }
-
-    fn owners(&self, layout: Layout) -> Vec<Shard<MemoryLog, Ledger>> {
-        let mut shards: Vec<_> = (0..layout.shards).map(|id| self.shard(layout, id)).collect();
-        shards.iter_mut().for_each(|shard| shard.own().unwrap());
-        shards
-    }
-
-    /// A command for this partition.
-    fn command(&mut self, partition: i32) {
-        self.commands += 1;
-        let mut accounts = (0..).map(|number| format!("account-{number}"));
-        let account = accounts.find(|account| home(account, PARTITIONS) == partition).unwrap();
-        let topic = Ledger::new(PARTITIONS, 1).commands;
-        let text = format!("c{} deposit 1", self.commands);
-        self.log
-            .append(TopicPartition { topic, partition }, Some(account.as_bytes()), Some(text.as_bytes()), None)
-            .unwrap();
-    }
-
     fn with_site<T>(&self, to: Layout, act: impl FnOnce(&Site<'_, MemoryLog>) -> T) -> T {
         let ledger = Ledger::of_layout(PARTITIONS, to);
+        let clock: SharedClock = self.clock.clone();
         act(&Site {
             log: &self.log,
-            clock: &self.clock,
+            clock: &clock,
             definition: ledger.definition(),
             control: None,
             schemas: &self.codecs.schemas,
@@ -118,10 +46,6 @@ impl World {
 
     fn change_step(&self, change: &mut Change) -> Step {
         self.with_site(change.to, |site| change.step(site)).unwrap().unwrap()
-    }
-
-    fn commits(&self, partition: i32) -> u64 {
-        self.directory.0.lock()[&partition].progress().unwrap().commit_sequence
     }
 }
 
