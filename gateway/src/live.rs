@@ -13,13 +13,14 @@ pub mod follower;
 use crate::problem::Problem;
 use crate::processors::{Processors, Range, Reading};
 use crate::rows::{self, Transaction};
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use schemas::query::broken_watch::Reason;
 use schemas::query::{BrokenWatch, WatchRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -29,7 +30,7 @@ pub const BUFFERED: usize = 4096;
 pub const PAGE: u32 = 1000;
 /// Pause before a lost watch is opened again where it was.
 const RECONNECT: Duration = Duration::from_millis(200);
-/// Deadline of one read when catching up; it is repeated for ever.
+/// Deadline of one read when catching up, which is repeated for ever, and of joining feeds, which is not.
 const READ: Duration = Duration::from_secs(5);
 
 /// What a feed tells.
@@ -97,7 +98,7 @@ impl Live {
         let feeds = self.feeds.iter().map(|feed| feed.follow(&self.processors));
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = futures_util::future::join_all(feeds) => {}
+            _ = join_all(feeds) => {}
         }
     }
 
@@ -113,19 +114,35 @@ impl Live {
         feed.and_then(|feed| *feed.last.borrow()).unwrap_or_default()
     }
 
-    /// Joins the feed of a partition; waits until the feed knows where the partition stands.
-    pub async fn subscribe(&self, partition: i32) -> Result<Subscription, Problem> {
-        let missing = || Problem::Internal(format!("there is no partition {partition}"));
-        let index = usize::try_from(partition).map_err(|_| missing())?;
-        let feed = self.feeds.get(index).ok_or_else(missing)?;
-        let mut last = feed.last.subscribe();
-        // The sender lives as long as the feed does.
-        let _ = last.wait_for(Option::is_some).await;
-        Ok(feed.subscribe())
+    /// Joins the feeds of these partitions, of all or of none, in their order. Waits until each feed knows where its
+    /// partition stands, but not for ever: who is told that some are not served may ask again, who hears nothing may not
+    /// know that there is anything to ask.
+    pub async fn subscribe(&self, partitions: &[i32]) -> Result<Vec<Subscription>, Problem> {
+        let feeds = partitions.iter().map(|partition| self.feed(*partition)).collect::<Result<Vec<_>, _>>()?;
+        let deadline = Instant::now() + READ;
+        let known = join_all(feeds.iter().map(|feed| timeout_at(deadline, feed.known()))).await;
+        let unknown = feeds.iter().zip(&known).filter(|(_, known)| known.is_err());
+        let unserved: Vec<String> = unknown.map(|(feed, _)| feed.partition.to_string()).collect();
+        if !unserved.is_empty() {
+            return Err(Problem::Unavailable(format!("nobody serves partition {}", unserved.join(", "))));
+        }
+        Ok(feeds.into_iter().map(Feed::subscribe).collect())
+    }
+
+    fn feed(&self, partition: i32) -> Result<&Feed, Problem> {
+        let feed = usize::try_from(partition).ok().and_then(|index| self.feeds.get(index));
+        feed.ok_or_else(|| Problem::Internal(format!("there is no partition {partition}")))
     }
 }
 
 impl Feed {
+    /// Returns when the first read has told where the partition stands.
+    async fn known(&self) {
+        let mut last = self.last.subscribe();
+        // The sender lives as long as the feed does.
+        let _ = last.wait_for(Option::is_some).await;
+    }
+
     fn subscribe(&self) -> Subscription {
         let sender = self.sender.lock();
         Subscription {

@@ -90,8 +90,8 @@ impl Follower {
         };
         let mut tails = Vec::with_capacity(partitions.len());
         let mut channels = StreamMap::with_capacity(partitions.len());
-        for (index, partition) in partitions.into_iter().enumerate() {
-            let subscription = live.subscribe(partition).await?;
+        for (index, subscription) in live.subscribe(&partitions).await?.into_iter().enumerate() {
+            let partition = subscription.partition;
             channels.insert(partition, BroadcastStream::new(subscription.receiver));
             let start = starts.as_ref().and_then(|starts| starts.get(index).copied());
             tails.push(Tail {

@@ -181,3 +181,22 @@ async fn of_several_configured_addresses_the_one_that_owns_the_partition_is_call
     one.kill();
     other.kill();
 }
+
+#[tokio::test]
+async fn a_stream_of_everything_names_the_partitions_that_nobody_serves_and_the_others_go_on() {
+    let two = Two::half_served().await;
+    let bank = &two.world.bank;
+    let iban = (0..).map(|number| format!("NL{number}")).find(|iban| bank.partition_of(iban) == 2).unwrap();
+    bank.put_account(&iban, 0);
+    let mut one = Stream::live(&two.world, &with(&format!("(iban: \"{iban}\")"))).await;
+    bank.change_balance(&iban, 1, "cash", "");
+    assert_eq!(one.amounts(1).await, [1]);
+    let response = Stream::open(&two.world, &with("")).next().await;
+    assert_eq!(response["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{response}");
+    assert!(text(&response["errors"][0]["message"]).ends_with("partition 1, 3"), "{response}");
+    // Who subscribes again after that has them all.
+    two.give_to(&two.a);
+    let mut all = Stream::live(&two.world, &with("")).await;
+    bank.change_balance(&iban, 2, "cash", "");
+    assert_eq!((one.amounts(1).await, all.amounts(1).await), (vec![2], vec![2]));
+}

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use parking_lot::Mutex;
 use processor::FakeProcessor;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -101,8 +102,20 @@ impl World {
         Self::over(bank, routing, background, behaviour).await
     }
 
-    /// A gateway that finds the bank by this routing.
-    pub async fn over(
+    /// A gateway that finds the bank by this routing, and follows every partition.
+    async fn over(
+        bank: Arc<FakeProcessor>,
+        routing: Arc<dyn Routing>,
+        background: CancellationToken,
+        behaviour: Behaviour,
+    ) -> Self {
+        let world = Self::begun(bank, routing, background, behaviour).await;
+        world.until_followed().await;
+        world
+    }
+
+    /// The same at once: there may be partitions that nobody serves.
+    pub async fn begun(
         bank: Arc<FakeProcessor>,
         routing: Arc<dyn Routing>,
         background: CancellationToken,
@@ -117,10 +130,15 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let parts = Parts { routing, commands: Arc::clone(&commands) as Arc<dyn Commands>, metrics };
         let gateway = start(listener, parts, behaviour).unwrap();
-        for partition in 0..PARTITIONS {
-            gateway.live.subscribe(partition).await.unwrap();
-        }
         Self { gateway, bank, commands, background, owns_the_bank: false }
+    }
+
+    /// The gateway knows where every partition stands.
+    pub async fn until_followed(&self) {
+        let all: Vec<i32> = (0..PARTITIONS).collect();
+        // One attempt may be too short for a busy machine.
+        let followed = async { while self.gateway.live.subscribe(&all).await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(20), followed).await.expect("a partition is not served");
     }
 
     pub fn deliver(&self, delivery: Delivery) {

@@ -26,6 +26,17 @@ impl Two {
     }
 
     pub async fn with(behaviour: Behaviour) -> Self {
+        let two = Self::begun(behaviour, |a, b| vec![owned(a, b)]).await;
+        two.world.until_followed().await;
+        two
+    }
+
+    /// The first one owns the partitions with even numbers, and nobody the others.
+    pub async fn half_served() -> Self {
+        Self::begun(Behaviour::default(), |a, b| vec![owned(a, b), ShardOwners::default()]).await
+    }
+
+    async fn begun(behaviour: Behaviour, shards: fn(&FakeProcessor, &FakeProcessor) -> Vec<ShardOwners>) -> Self {
         let bank = FakeProcessor::start(PARTITIONS).await;
         let (a, b) = (bank.beside("a"), bank.beside("b"));
         bank.kill();
@@ -35,21 +46,22 @@ impl Two {
             async move { control.follow(background).await }
         });
         let epoch = AtomicI64::new(0);
-        give(&control, &epoch, [&a, &b], &a);
-        let world = World::over(bank, Arc::clone(&control) as Arc<dyn Routing>, background, behaviour).await;
+        publish(&control, &epoch, [&a, &b], shards(&a, &b));
+        let world = World::begun(bank, Arc::clone(&control) as Arc<dyn Routing>, background, behaviour).await;
         Self { world, a, b, control, epoch }
     }
 
     /// From now on this one owns everything, and the gateway has read it.
     pub fn give_to(&self, owner: &FakeProcessor) {
-        give(&self.control, &self.epoch, [&self.a, &self.b], owner);
+        let other = if owner.name == self.a.name { &self.b } else { &self.a };
+        publish(&self.control, &self.epoch, [&self.a, &self.b], vec![owned(owner, other)]);
     }
 
     /// From now on nobody owns anything, both follow, and the gateway has read it.
     pub fn orphan(&self) {
         let standbys = vec![self.a.name.clone(), self.b.name.clone()];
         let shard = ShardOwners { standbys, ..ShardOwners::default() };
-        publish(&self.control, &self.epoch, [&self.a, &self.b], shard);
+        publish(&self.control, &self.epoch, [&self.a, &self.b], vec![shard]);
     }
 
     /// What a processor says that has read of a later owner than the gateway.
@@ -66,16 +78,14 @@ impl Drop for Two {
 }
 
 /// The other one follows.
-fn give(control: &Control, epoch: &AtomicI64, members: [&Arc<FakeProcessor>; 2], owner: &FakeProcessor) {
-    let others = members.iter().filter(|member| member.name != owner.name);
-    let standbys = others.map(|member| member.name.clone()).collect();
-    let shard = ShardOwners { active: owner.name.clone(), standbys, ..ShardOwners::default() };
-    publish(control, epoch, members, shard);
+fn owned(owner: &FakeProcessor, other: &FakeProcessor) -> ShardOwners {
+    let standbys = vec![other.name.clone()];
+    ShardOwners { active: owner.name.clone(), standbys, ..ShardOwners::default() }
 }
 
-fn publish(control: &Control, epoch: &AtomicI64, members: [&Arc<FakeProcessor>; 2], shard: ShardOwners) {
+fn publish(control: &Control, epoch: &AtomicI64, members: [&Arc<FakeProcessor>; 2], shards: Vec<ShardOwners>) {
     let epoch = epoch.fetch_add(1, Ordering::SeqCst) + 1;
-    let assignment = Some(Assignment { epoch, shards: vec![shard], ..Assignment::default() });
+    let assignment = Some(Assignment { epoch, shards, ..Assignment::default() });
     let members = members.map(|processor| (processor.name.clone(), member(processor)));
     control.publish(&Directory { assignment, members: members.into() });
 }
