@@ -210,6 +210,12 @@ async fn wait_for_tokens(
     }
 }
 
+/// The end of a wait, which is bounded by the service's own limit.
+#[expect(clippy::disallowed_methods, reason = "the runtime's time-outs go by its own clock; no data depends on it")]
+fn deadline_in(timeout_ms: u32) -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_millis(u64::from(timeout_ms.min(WAIT_MS_MAX)))
+}
+
 /// Runs a read of the store away from the async threads.
 async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
     tokio::task::spawn_blocking(read).await.map_err(|error| Status::internal(format!("read failed: {error}")))?
@@ -298,8 +304,7 @@ impl<A: Application> Query for QueryService<A> {
         let view = Arc::clone(self.view(request.partition)?);
         let table = self.table(&request.table)?;
         let waiter = view.wait_for(table, &request.key);
-        let deadline =
-            tokio::time::Instant::now() + Duration::from_millis(u64::from(request.timeout_ms.min(WAIT_MS_MAX)));
+        let deadline = deadline_in(request.timeout_ms);
         loop {
             // Registered before the row is read: a change between the two wakes us.
             let changed = waiter.notify.notified();
