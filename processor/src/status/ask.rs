@@ -30,6 +30,7 @@ pub async fn all(directory: &Directory) -> BTreeMap<String, Answer> {
     futures_util::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a tool's pause, outside of the engine")]
 async fn ask(endpoint: &str) -> Option<Answer> {
     let endpoint = Endpoint::from_shared(endpoint.to_owned()).ok()?.connect_timeout(TIMEOUT).timeout(TIMEOUT);
     let mut client = QueryClient::new(endpoint.connect().await.ok()?);

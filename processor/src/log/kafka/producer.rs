@@ -74,7 +74,8 @@ impl KafkaProducer {
     /// again after half a second that cannot be configured. So a first producer only sets the abort going, and is
     /// dropped when it has no answer soon; the second one finds it done. Not more than once: each further attempt may
     /// itself meet the one before it. Should the first one's request come late all the same, it fences the second, which
-    /// then initialises again: the claim in the changelog says that the shard is still its own.
+    /// then initialises again: the assignment says that the shard is still its own (with `--alone`, where there is none,
+    /// the claim in the changelog).
     pub(super) fn start(config: &ClientConfig, topics: &Topics, deadline: Duration) -> Result<KafkaProducer, Fault> {
         let mut left = deadline;
         if deadline > PROBE {
