@@ -34,15 +34,30 @@ pub fn run(level: &Level, args: &RunArgs) -> anyhow::Result<bool> {
     let topics = args.topics.clone().or_else(|| stack.topics.clone()).unwrap_or_else(|| "topics.yaml".into());
     let topology = Topology::load(&topics)?.with_prefix(&stack.prefix);
     let session = Session { args, stack, topology };
-    let parts = session.measure(level)?;
-    let audit = (!matches!(level, Level::Loop)).then(|| {
-        eprintln!("audit");
-        Audit::run(&session.stack, args.processor.as_deref(), &topics)
-    });
+    let (parts, audit) = audited(session.measure(level), || {
+        let has_money = !matches!(level, Level::Loop);
+        has_money.then(|| {
+            eprintln!("audit");
+            Audit::run(&session.stack, args.processor.as_deref(), &topics)
+        })
+    })?;
     let report = session.report(level, parts, audit);
     let files = report.write(&args.out).with_context(|| format!("cannot write into {}", args.out.display()))?;
     println!("{}\n{}\n{}", report.to_table(), files[0].display(), files[1].display());
     Ok(report.is_good())
+}
+
+/// The audit ends every run: one that failed left its work in the bank too. What it found is said then, and the error
+/// of the run stays the result.
+fn audited<T>(
+    measured: anyhow::Result<T>,
+    audit: impl FnOnce() -> Option<Audit>,
+) -> anyhow::Result<(T, Option<Audit>)> {
+    let audit = audit();
+    if let (Err(_), Some(audit)) = (&measured, &audit) {
+        eprintln!("audit: {} (exit code {})", audit.line(), audit.exit_code);
+    }
+    measured.map(|measured| (measured, audit))
 }
 
 struct Session<'a> {
@@ -104,10 +119,10 @@ impl Session<'_> {
             }
             Level::Loop => self.rounds(None, control.as_mut()),
         };
-        if let Some(control) = control {
-            control.stop()?;
-        }
-        parts
+        let stopped = control.map_or(Ok(()), Control::stop);
+        let parts = parts?;
+        stopped?;
+        Ok(parts)
     }
 
     fn start_control(&self, linger_ms: u32) -> anyhow::Result<Control> {
@@ -220,5 +235,25 @@ impl Session<'_> {
             audit,
         }
         .with_ratios()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_fails_is_audited_too_and_its_error_is_the_result() {
+        let mut audits = 0;
+        let mut audit = || {
+            audits += 1;
+            Some(Audit { exit_code: 1, report: serde_json::Value::Null })
+        };
+        let failed: anyhow::Result<Vec<Part>> = Err(anyhow::anyhow!("the second round took too long"));
+        let error = audited(failed, &mut audit).err().unwrap();
+        assert_eq!(error.to_string(), "the second round took too long");
+        let (measured, found) = audited(Ok(7), &mut audit).unwrap();
+        assert_eq!((measured, found.map(|audit| audit.exit_code)), (7, Some(1)));
+        assert_eq!(audits, 2);
     }
 }

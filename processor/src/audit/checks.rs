@@ -5,7 +5,12 @@
 //! decided is said to be undecided, with what is pending.
 //!
 //! Expired outcomes are no breach: the answer in the feedback topic outlives the row. An id that was used again after
-//! its outcome had expired is a new command by contract, so its number of effects is not judged.
+//! its outcome had expired is a new command by contract, so its number of effects is not judged. That it expired shows
+//! in its tombstone, in the row that is missing, or, when a later command has a row of its own and compaction took the
+//! tombstone, in the time between its commands.
+//!
+//! Dead letters are deleted after a while, commands are not. A command without any trace that may have had a letter
+//! then is neither a breach nor in order.
 
 use super::breach::{Breaches, Findings, Invariant};
 use super::entries::{AccountFold, Answers, First, IdFold, Leg, OutcomeRow};
@@ -43,30 +48,55 @@ pub fn pending(fold: &Fold) -> Vec<String> {
     behind.collect()
 }
 
-/// Judges I1 to I4. `drained`: nothing is pending, so that every sentence can be judged. `letters_complete`: no dead
-/// letter was deleted, so that each must be there.
-pub fn judge(fold: &Fold, drained: bool, letters_complete: bool) -> Vec<Check> {
-    let mut found = fold.findings.clone();
-    lowest_balances(fold, &mut found);
+/// What was judged.
+#[derive(Debug)]
+pub struct Judged {
+    /// I1 to I4.
+    pub checks: Vec<Check>,
+    /// What nobody can decide any more, in lines.
+    pub undecided: Vec<String>,
+}
+
+/// What is collected on the way.
+struct Judging {
+    found: Findings,
+    /// Commands without a trace that may have had a dead letter.
+    untold: u64,
+    outcome_retention_ms: i64,
+}
+
+/// Judges I1 to I4. `drained`: nothing is pending, so that every sentence can be judged. `outcome_retention_ms`: how
+/// long the processors remember ids.
+pub fn judge(fold: &Fold, drained: bool, outcome_retention_ms: i64) -> Judged {
+    let mut judging = Judging { found: fold.findings.clone(), untold: 0, outcome_retention_ms };
+    lowest_balances(fold, &mut judging.found);
     if drained {
-        sum_of_money(fold, &mut found);
+        sum_of_money(fold, &mut judging.found);
         for (id, entry) in &fold.ids {
-            one_outcome(*id, entry, &mut found);
-            both_or_none(*id, entry, &mut found);
+            one_outcome(*id, entry, &mut judging);
+            both_or_none(*id, entry, &mut judging);
         }
         for (iban, account) in &fold.accounts {
-            rows_agree(&iban.to_string(), account, &mut found);
+            rows_agree(&iban.to_string(), account, &mut judging.found);
         }
-        if letters_complete {
-            for (at, why) in &fold.unread_commands {
-                found.add(
-                    Invariant::I3,
-                    Some(*at),
-                    format!("this command has no dead letter, but cannot be read: {why}"),
-                );
-            }
+        for (at, why) in &fold.unread_commands {
+            let what = format!("this command has no dead letter, but cannot be read: {why}");
+            judging.found.add(Invariant::I3, Some(*at), what);
         }
     }
+    let Judging { found, untold, .. } = judging;
+    Judged { checks: checks(fold, drained, found), undecided: undecided(untold) }
+}
+
+fn undecided(untold: u64) -> Vec<String> {
+    let line = format!(
+        "I3: {untold} commands have no answer and did nothing; they may have been dead letters, and letters of their \
+         time were deleted"
+    );
+    if untold > 0 { vec![line] } else { vec![] }
+}
+
+fn checks(fold: &Fold, drained: bool, mut found: Findings) -> Vec<Check> {
     let accounts = format!("{} accounts", fold.accounts.len());
     let ids = format!("{} ids, {} commands, {} answers", fold.ids.len(), fold.counts.commands, fold.counts.feedbacks);
     let changes = format!("{} balance changes", fold.counts.balance_changes);
@@ -138,7 +168,7 @@ fn lowest_balances(fold: &Fold, found: &mut Findings) {
 }
 
 /// I3 of one id.
-fn one_outcome(id: Id, entry: &IdFold, found: &mut Findings) {
+fn one_outcome(id: Id, entry: &IdFold, judging: &mut Judging) {
     let feedback = |kind: Kind, offset| At {
         topic: if kind == Kind::Account { Topic::AccountFeedback } else { Topic::TransferFeedback },
         partition: id.partition,
@@ -146,59 +176,86 @@ fn one_outcome(id: Id, entry: &IdFold, found: &mut Findings) {
     };
     let Some(first) = entry.first else {
         let at = entry.answers.map(|answers| feedback(answers.kind, answers.offset));
-        found.add(Invariant::I3, at, format!("{id} has an outcome or an effect, but no command"));
+        judging.found.add(Invariant::I3, at, format!("{id} has an outcome or an effect, but no command"));
         return;
     };
     let command = At { topic: Topic::Commands, partition: id.partition, offset: first.offset };
     let Some(answers) = entry.answers else {
+        if left_no_trace(entry) {
+            judging.untold += u64::from(entry.letterless);
+            return;
+        }
         let why = if matches!(entry.outcome, OutcomeRow::Present(Verdict::Pending, _)) {
             "is still PENDING though nothing is in flight"
         } else {
             "was never answered"
         };
-        found.add(Invariant::I3, Some(command), format!("command {id} {why}"));
+        judging.found.add(Invariant::I3, Some(command), format!("command {id} {why}"));
         return;
     };
-    if let Some(what) = row_against(entry.outcome, answers) {
-        found.add(Invariant::I3, Some(feedback(answers.kind, answers.offset)), format!("command {id}: {what}"));
+    let anew = used_anew(entry, judging.outcome_retention_ms);
+    if let Some(what) = row_against(entry.outcome, answers, anew) {
+        judging.found.add(Invariant::I3, Some(feedback(answers.kind, answers.offset)), format!("command {id}: {what}"));
     }
-    if used_anew(entry) {
+    if anew {
         return;
     }
     if entry.disagrees {
         let what = format!("command {id} was answered differently later");
-        found.add(Invariant::I3, Some(feedback(answers.kind, answers.offset)), what);
+        judging.found.add(Invariant::I3, Some(feedback(answers.kind, answers.offset)), what);
     }
     if answers.kind != first.kind {
-        found.add(
+        judging.found.add(
             Invariant::I3,
             Some(feedback(answers.kind, answers.offset)),
             format!("{id} was answered as another kind of command"),
         );
     }
-    count_answers(id, entry, first, answers, command, found);
+    count_answers(id, entry, first, answers, command, judging);
+}
+
+/// Whether nothing at all came of its commands, and each of them may have had a dead letter that was deleted. An
+/// outcome that expired is a trace too.
+fn left_no_trace(entry: &IdFold) -> bool {
+    let untouched = matches!(entry.outcome, OutcomeRow::Absent) && !entry.expired;
+    let answered = entry.conflicts != [0, 0] || entry.debit.count > 0 || entry.credit.count > 0;
+    untouched && !answered && u32::from(entry.letterless) == entry.same + sum(entry.other)
+}
+
+fn sum(by_kind: [u16; 2]) -> u32 {
+    by_kind.map(u32::from).iter().sum()
 }
 
 /// Every command that repeats an id repeats its answer; one that came while the transfer was under way shares it.
-fn count_answers(id: Id, entry: &IdFold, first: First, answers: Answers, command: At, found: &mut Findings) {
+/// One that may have been a dead letter may lack its own: it was replayed later, or sent again by its client.
+fn count_answers(id: Id, entry: &IdFold, first: First, answers: Answers, command: At, judging: &mut Judging) {
     let under_way = first.flow == Flow::Across;
     let enough = answers.count == entry.same || (under_way && (1..entry.same).contains(&answers.count));
+    let [sent, refused] = [entry.other, entry.conflicts].map(sum);
+    let unanswered = if enough { 0 } else { entry.same.saturating_sub(answers.count) };
+    let lacking = unanswered + sent.saturating_sub(refused);
+    let too_many = answers.count > entry.same || entry.conflicts.iter().zip(entry.other).any(|(of, sent)| *of > sent);
+    if !too_many && lacking <= u32::from(entry.letterless) {
+        judging.untold += u64::from(lacking);
+        return;
+    }
     if !enough {
         let what = format!("command {id} was sent {} times and answered {} times", entry.same, answers.count);
-        found.add(Invariant::I3, Some(command), what);
+        judging.found.add(Invariant::I3, Some(command), what);
     }
     if entry.conflicts != entry.other {
-        let [sent, refused] = [entry.other, entry.conflicts].map(|of| of.map(u32::from).iter().sum::<u32>());
         let what = format!("{id} was used {sent} times with another body, and that was refused {refused} times");
-        found.add(Invariant::I3, Some(command), what);
+        judging.found.add(Invariant::I3, Some(command), what);
     }
 }
 
-/// The row of the outcome table against the answers. A row that is gone has expired.
-fn row_against(outcome: OutcomeRow, answers: Answers) -> Option<&'static str> {
+/// The row of the outcome table against the answers. A row that is gone has expired; that of an id that was used anew
+/// is of a later command than the first answer.
+fn row_against(outcome: OutcomeRow, answers: Answers, anew: bool) -> Option<&'static str> {
     match outcome {
         OutcomeRow::Absent | OutcomeRow::Expired => None,
         OutcomeRow::Present(Verdict::Pending, _) => Some("answered, but the outcome is PENDING"),
+        OutcomeRow::Present(..) if anew => None,
         OutcomeRow::Present(verdict, answer) => {
             let same = (verdict == Verdict::Confirmed) == answers.confirmed && answer == answers.answer;
             (!same).then_some("the answer is not what the outcome says")
@@ -206,16 +263,18 @@ fn row_against(outcome: OutcomeRow, answers: Answers) -> Option<&'static str> {
     }
 }
 
-/// Whether the id may have stood for several commands, one after the other had expired.
-fn used_anew(entry: &IdFold) -> bool {
-    let gone = entry.expired || matches!(entry.outcome, OutcomeRow::Absent);
+/// Whether the id may have stood for several commands, one after the other had expired. An outcome is not older than
+/// its command, so within the retention none can have expired.
+fn used_anew(entry: &IdFold, outcome_retention_ms: i64) -> bool {
+    let spread = entry.span_ms() > outcome_retention_ms;
+    let gone = entry.expired || spread || matches!(entry.outcome, OutcomeRow::Absent);
     gone && (entry.same > 1 || entry.other != [0, 0])
 }
 
 /// I4 of one id: what a confirmed command must have moved, and nothing for any other.
-fn both_or_none(id: Id, entry: &IdFold, found: &mut Findings) {
+fn both_or_none(id: Id, entry: &IdFold, judging: &mut Judging) {
     let Some(first) = entry.first else { return };
-    if used_anew(entry) {
+    if used_anew(entry, judging.outcome_retention_ms) {
         return;
     }
     let confirmed = entry.answers.is_some_and(|answers| answers.confirmed && answers.kind == Kind::Transfer);
@@ -231,11 +290,11 @@ fn both_or_none(id: Id, entry: &IdFold, found: &mut Findings) {
         if let Some(wrong) = wrong_leg(leg, due, first, sign) {
             let command = At { topic: Topic::Commands, partition: id.partition, offset: first.offset };
             let what = format!("transfer {id} ({state}, {} cents, {command}): {name} {wrong}", first.amount);
-            found.add(Invariant::I4, leg.at().or(Some(command)), what);
+            judging.found.add(Invariant::I4, leg.at().or(Some(command)), what);
         }
     }
     if confirmed && first.flow == Flow::Nothing {
-        found.add(Invariant::I4, None, format!("transfer {id} was confirmed, but its parties cannot be"));
+        judging.found.add(Invariant::I4, None, format!("transfer {id} was confirmed, but its parties cannot be"));
     }
 }
 

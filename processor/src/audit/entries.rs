@@ -50,6 +50,8 @@ pub struct AccountFold {
 pub struct First {
     /// Where it lies in `commands`.
     pub offset: i64,
+    /// When the broker took it, milliseconds since 1970.
+    pub at_ms: i64,
     /// Hash of everything that the client asked for.
     pub body: u32,
     /// What it is.
@@ -117,10 +119,14 @@ pub enum OutcomeRow {
 pub struct IdFold {
     /// The first command.
     pub first: Option<First>,
+    /// When the broker took the last command, of whatever body.
+    pub latest_ms: i64,
     /// Commands that repeat the first one, it included.
     pub same: u32,
     /// Commands of another body, by kind (account, transfer).
     pub other: [u16; 2],
+    /// Commands, of whatever body, that have no dead letter but may have had one that was deleted.
+    pub letterless: u16,
     /// Answers `id was used for another ..`, by kind.
     pub conflicts: [u16; 2],
     /// The answers.
@@ -137,6 +143,13 @@ pub struct IdFold {
     pub expired: bool,
 }
 
+impl IdFold {
+    /// Time between its first command and its last one, milliseconds.
+    pub fn span_ms(&self) -> i64 {
+        self.first.map_or(0, |first| self.latest_ms.saturating_sub(first.at_ms))
+    }
+}
+
 /// There are millions of these: what they cost is what an audit costs.
 const _: () = assert!(size_of::<IdFold>() <= 144);
 
@@ -151,6 +164,10 @@ pub struct PartitionFold {
     pub commit_sequence: i64,
     /// The last transaction id in balance_changed.
     pub last_transaction_id: Option<i64>,
+    /// Dead letters of it were deleted.
+    pub lost_letters: bool,
+    /// Offset in `commands` of the first command whose dead letter is there.
+    pub first_letter: Option<i64>,
 }
 
 /// Numbers for the report.

@@ -4,6 +4,9 @@
 //! noted here with the place; what can only be said about a drained system is left to checks.rs.
 //! Positions and dead letters have to be folded before commands: a command that is not processed yet is left for
 //! later, and one that was dead-lettered counts as never sent.
+//!
+//! Dead letters are deleted by their age. The letters of a partition come in the order of its commands, so a command
+//! behind one whose letter is there cannot have lost its own; one before it can. With no letter left, time decides.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,6 +31,8 @@ pub struct Fold {
     pub counts: Counts,
     /// Cents that came in less cents that went out.
     pub inflow: i128,
+    /// No letter of a command from then on can have been deleted yet, milliseconds since 1970.
+    letters_kept_from_ms: i64,
     dead: HashSet<At>,
 }
 
@@ -42,13 +47,26 @@ impl Fold {
             unread_commands: HashMap::new(),
             counts: Counts::default(),
             inflow: 0,
+            letters_kept_from_ms: i64::MAX,
             dead: HashSet::new(),
         }
     }
 
-    /// One more record. Records of one partition of a topic come in the order of their offsets. A command at or beyond
-    /// the position of its partition only shows that something is pending; it is to be given again later.
-    pub fn apply(&mut self, at: At, fact: Fact) {
+    /// Dead letters of these partitions were deleted, none of a command from `kept_from_ms` on. To be told before their
+    /// commands.
+    pub fn lost_letters(&mut self, partitions: impl IntoIterator<Item = i32>, kept_from_ms: i64) {
+        self.letters_kept_from_ms = kept_from_ms;
+        for number in partitions {
+            if let Some(partition) = self.partition(number) {
+                partition.lost_letters = true;
+            }
+        }
+    }
+
+    /// One more record, of this time in milliseconds since 1970. Records of one partition of a topic come in the order
+    /// of their offsets. A command at or beyond the position of its partition only shows that something is pending; it
+    /// is to be given again later.
+    pub fn apply(&mut self, at: At, at_ms: i64, fact: Fact) {
         self.advance_input(at);
         if at.topic == Topic::Commands && at.offset >= self.commands_done(at.partition) {
             return;
@@ -57,11 +75,12 @@ impl Fold {
         match fact {
             Fact::DeadLetter { source } => {
                 self.counts.dead_letters += 1;
-                self.dead.extend(source);
+                self.on_letter(source);
             }
             _ if self.dead.contains(&at) => {}
             Fact::Command { id, kind, body, amount, flow, parties } => {
-                self.on_command(id, First { offset: at.offset, body, kind, amount, flow, parties });
+                let letterless = self.may_have_lost_letter(at, at_ms);
+                self.on_command(id, First { offset: at.offset, at_ms, body, kind, amount, flow, parties }, letterless);
             }
             Fact::Feedback { id, kind, conflict: true, .. } => {
                 self.counts.feedbacks += 1;
@@ -91,7 +110,7 @@ impl Fold {
                 entry.expired = true;
             }
             Fact::Position { next_offset, commit_sequence } => self.on_position(at, next_offset, commit_sequence),
-            Fact::Unreadable { why } => self.on_unreadable(at, &why),
+            Fact::Unreadable { why } => self.on_unreadable(at, at_ms, &why),
             Fact::Other => {}
         }
     }
@@ -125,9 +144,35 @@ impl Fold {
         }
     }
 
-    fn on_command(&mut self, id: Id, command: First) {
+    /// A letter lies in the partition of its command.
+    fn on_letter(&mut self, source: Option<At>) {
+        self.dead.extend(source);
+        let of_command = source.filter(|source| source.topic == Topic::Commands);
+        if let Some(source) = of_command
+            && let Some(partition) = self.partition(source.partition)
+        {
+            let first = partition.first_letter.map_or(source.offset, |first| first.min(source.offset));
+            partition.first_letter = Some(first);
+        }
+    }
+
+    /// Whether a command without a dead letter may have had one.
+    fn may_have_lost_letter(&self, at: At, at_ms: i64) -> bool {
+        let partition = usize::try_from(at.partition).ok().and_then(|number| self.partitions.get(number));
+        partition.is_some_and(|partition| {
+            let before_the_first = match partition.first_letter {
+                Some(first) => at.offset < first,
+                None => at_ms < self.letters_kept_from_ms,
+            };
+            partition.lost_letters && before_the_first
+        })
+    }
+
+    fn on_command(&mut self, id: Id, command: First, letterless: bool) {
         self.counts.commands += 1;
         let entry = self.id(id);
+        entry.latest_ms = entry.latest_ms.max(command.at_ms);
+        entry.letterless = entry.letterless.saturating_add(u16::from(letterless));
         let first = *entry.first.get_or_insert(command);
         if first.body == command.body {
             entry.same += 1;
@@ -253,10 +298,13 @@ impl Fold {
         }
     }
 
-    /// A command that cannot be read will have a dead letter once it is processed; our own records must be readable.
-    fn on_unreadable(&mut self, at: At, why: &str) {
+    /// A command that cannot be read has a dead letter once it is processed, or had one; our own records must be
+    /// readable.
+    fn on_unreadable(&mut self, at: At, at_ms: i64, why: &str) {
         if at.topic == Topic::Commands {
-            self.unread_commands.insert(at, why.to_string());
+            if !self.may_have_lost_letter(at, at_ms) {
+                self.unread_commands.insert(at, why.to_string());
+            }
         } else {
             self.findings.add(Invariant::I4, Some(at), format!("record cannot be read: {why}"));
         }

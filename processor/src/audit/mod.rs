@@ -1,8 +1,10 @@
 //! `processor audit`: recomputes the standing invariants from the topics alone.
 //!
 //! ends -> read (decode to facts) -> fold -> checks -> report. It shares no rule and no state with the engine, so that
-//! a defect there cannot hide itself here; it writes nothing and can run beside a live system. A system with work in
-//! flight has no consistent cut, so then it says what is pending instead of guessing.
+//! a defect there cannot hide itself here; it writes nothing to the topics and can run beside a live system. Only with
+//! `--store` it opens files, and RocksDB writes where it opens: the processor of these stores must be stopped
+//! (stores.rs). A system with work in flight has no consistent cut, so then it says what is pending instead of
+//! guessing.
 
 mod breach;
 mod checks;
@@ -22,7 +24,11 @@ mod tests;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use processor::clock::SystemClock;
+use schemas::topics::Topology;
+
 use crate::config::ClusterArgs;
+use crate::dead_letters::RetentionArgs;
 use facts::Topic;
 use fold::Fold;
 use read::{Cursor, Ends, ReadError, Source};
@@ -30,7 +36,8 @@ use report::Report;
 
 /// Recompute the invariants of the bank from its topics.
 ///
-/// Exit codes: 0 all hold, 1 a breach was found, 2 it could not be decided (work in flight, or topics unreadable).
+/// Exit codes: 0 all hold, 1 a breach was found, 2 it could not be decided (work in flight, topics unreadable, stores
+/// behind their log, or commands without an answer whose dead letters may have been deleted).
 #[derive(clap::Args, Clone, Debug)]
 pub struct AuditArgs {
     /// Of the cluster.
@@ -42,6 +49,9 @@ pub struct AuditArgs {
     /// Wait up to so many seconds for work in flight to be done.
     #[arg(long, default_value_t = 0)]
     pub wait_s: u64,
+    /// Of the memory of ids.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
     /// Of the stores.
     #[command(flatten)]
     pub stores: stores::StoreArgs,
@@ -61,6 +71,8 @@ pub fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
 fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
     let topology = args.cluster.topology()?;
     let cache = args.cluster.schemas(None)?;
+    let outcome_retention_ms = args.retention.ms()?;
+    let letters_kept_from_ms = kept_from_ms(letter_retention_ms(&topology), SystemClock::shared().wall_ms());
     let in_stores = stores::check(&args.stores, &args.cluster.bootstrap, &topology, &cache)?;
     let source = Source::new(args.cluster.bootstrap.clone(), topology, cache);
     let started = now();
@@ -69,6 +81,7 @@ fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
     let mut cursor = Cursor::new();
     loop {
         let (ends, moved) = quiet_ends(&source)?;
+        fold.lost_letters(cut_partitions(&ends), letters_kept_from_ms);
         source.read(&ends, &mut cursor, &mut fold, &|topic, count| {
             if !args.json && count > 0 {
                 eprintln!("read {count} records of {}", topic.base());
@@ -77,11 +90,14 @@ fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
         let mut pending = checks::pending(&fold);
         pending.extend(open_transactions(&ends));
         pending.extend(moved);
-        let undecided = missing_starts(&ends);
+        let mut undecided = missing_starts(&ends);
         if pending.is_empty() || !undecided.is_empty() || now() >= deadline {
-            let letters_complete = ends.iter().all(|((topic, _), end)| *topic != Topic::DeadLetters || end.low == 0);
-            let mut checks = checks::judge(&fold, pending.is_empty() && undecided.is_empty(), letters_complete);
-            checks.extend(in_stores);
+            let drained = pending.is_empty() && undecided.is_empty();
+            let mut judged = checks::judge(&fold, drained, outcome_retention_ms);
+            undecided.extend(judged.undecided);
+            judged.checks.extend(in_stores.check);
+            pending.extend(in_stores.pending);
+            let checks = judged.checks;
             return Ok(Report::new(&fold, checks, pending, undecided, started.elapsed()));
         }
     }
@@ -106,6 +122,25 @@ fn open_transactions(ends: &Ends) -> Vec<String> {
         format!("{}-{partition}: pending: a transaction is open at {} of {}", topic.base(), end.stable, end.high)
     })
     .collect()
+}
+
+/// Partitions whose oldest dead letters were deleted.
+fn cut_partitions(ends: &Ends) -> Vec<i32> {
+    let cut = ends.iter().filter(|((topic, _), end)| *topic == Topic::DeadLetters && end.low > 0);
+    cut.map(|((_, partition), _)| *partition).collect()
+}
+
+/// For how long the topics declare that dead letters stay; `None`: for ever, or they do not say.
+fn letter_retention_ms(topology: &Topology) -> Option<i64> {
+    let declared = topology.topic(Topic::DeadLetters.base())?.config.get("retention.ms")?;
+    declared.parse::<i64>().ok().filter(|ms| *ms > 0)
+}
+
+/// The letter of a command from then on is still there. A letter is younger than its command, so it stays for longer;
+/// less a tenth, because the clocks of broker, processor and this machine differ. Letters that should have stayed for
+/// ever were deleted by somebody, of whatever age: then nothing is known to be there.
+fn kept_from_ms(retention_ms: Option<i64>, now_ms: i64) -> i64 {
+    retention_ms.map_or(i64::MAX, |retention_ms| now_ms.saturating_sub(retention_ms - retention_ms / 10))
 }
 
 /// Topics that must be whole and are not.

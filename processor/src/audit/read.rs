@@ -157,7 +157,7 @@ impl Source {
         topic: Topic,
         ends: &Ends,
         cursor: &Cursor,
-        out: Sender<Vec<(At, Fact)>>,
+        out: Sender<Vec<(At, i64, Fact)>>,
     ) -> Result<Reader<'a>, ReadError> {
         let (name, _) = self.spec(topic)?;
         let failed = |source| ReadError::Kafka { topic: name.to_owned(), source };
@@ -224,10 +224,10 @@ impl Source {
     }
 }
 
-fn fold_all(receiver: &Receiver<Vec<(At, Fact)>>, fold: &mut Fold) {
+fn fold_all(receiver: &Receiver<Vec<(At, i64, Fact)>>, fold: &mut Fold) {
     for batch in receiver {
-        for (at, fact) in batch {
-            fold.apply(at, fact);
+        for (at, at_ms, fact) in batch {
+            fold.apply(at, at_ms, fact);
         }
     }
 }
@@ -256,7 +256,7 @@ struct Reader<'a> {
     name: &'a str,
     consumer: BaseConsumer<Quiet>,
     open: HashMap<i32, i64>,
-    out: Sender<Vec<(At, Fact)>>,
+    out: Sender<Vec<(At, i64, Fact)>>,
 }
 
 impl Reader<'_> {
@@ -278,7 +278,10 @@ impl Reader<'_> {
                         continue;
                     };
                     if message.offset() < end {
-                        batch.push(self.fact(&message));
+                        // Without a time it is older than anything.
+                        let at_ms = message.timestamp().to_millis().unwrap_or(0);
+                        let (at, fact) = self.fact(&message);
+                        batch.push((at, at_ms, fact));
                         count += 1;
                     }
                     if message.offset() + 1 >= end {

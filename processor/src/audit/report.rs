@@ -137,12 +137,17 @@ impl Report {
             writeln!(text, "{cause}")?;
         }
         if let Some(more) = self.pending.len().checked_sub(PENDING_SHOWN).filter(|more| *more > 0) {
-            writeln!(text, "and {more} partitions more")?;
+            writeln!(text, "and {more} more")?;
         }
         match (&self.first_breach, self.verdict) {
             (Some(found), _) => writeln!(text, "audit: BREACH, first: {}", found.line()),
             (None, Verdict::Clean) => writeln!(text, "audit: clean"),
-            (None, _) => writeln!(text, "audit: undecided; let the work in flight finish (--wait-s), then ask again"),
+            (None, _) if self.pending.is_empty() => writeln!(text, "audit: undecided"),
+            (None, _) => writeln!(
+                text,
+                "audit: undecided; let the work in flight finish (--wait-s), or start the processor of a store that is \
+                 behind and stop it again, then ask again"
+            ),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! I5: the stores of a stopped instance against the log, byte for byte.
 //!
 //! The one part of the audit that uses the engine: what is compared is the engine's own way of writing rows live with
-//! its own way of reading them back.
+//! its own way of reading them back. And the one part that writes: a store is opened where it lies and as it always is,
+//! so RocksDB replays its log, starts a new one and may compact. The rows stay as they are.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use crate::config;
 /// What it takes to open the stores of an instance.
 #[derive(clap::Args, Clone, Debug)]
 pub struct StoreArgs {
-    /// Compare the stores in this state directory too (I5). Their processor must be stopped.
+    /// Compare the stores in this state directory too (I5). Their processor must be stopped; opening them changes their
+    /// files, though no row.
     #[arg(long)]
     pub store: Option<PathBuf>,
     /// The secret file of the processor that wrote the stores; needed with --store.
@@ -35,14 +37,23 @@ pub struct StoreArgs {
     pub token_secret_file: Option<PathBuf>,
 }
 
-/// Compares every partition's store below the directory; `None` when none was asked for.
+/// What a comparison came to.
+#[derive(Debug, Default)]
+pub struct InStores {
+    /// Of the stores that stand at the end of their log; `None` when none was asked for.
+    pub check: Option<Check>,
+    /// Stores that do not, a line each.
+    pub pending: Vec<String>,
+}
+
+/// Compares every partition's store below the directory, if one was named.
 pub fn check(
     args: &StoreArgs,
     bootstrap: &str,
     topology: &Topology,
     schemas: &SchemaCache,
-) -> anyhow::Result<Option<Check>> {
-    let Some(directory) = &args.store else { return Ok(None) };
+) -> anyhow::Result<InStores> {
+    let Some(directory) = &args.store else { return Ok(InStores::default()) };
     let secrets = args.token_secret_file.as_deref().context("--store needs --token-secret-file")?;
     let tokens = config::read_tokens(secrets, bank::Tokens::COMPANY_DEFAULT)?;
     schemas.resolve(topology)?;
@@ -52,27 +63,48 @@ pub fn check(
     let parts = parts(application, bootstrap, schemas)?;
     let cluster_id = parts.log.cluster_id(std::time::Duration::from_secs(10)).context("the broker does not answer")?;
     let identity = bank_app::identity(topology, cluster_id, &tokens);
-    let (mut rows, mut compared, mut found) = (0, 0, Breaches::default());
+    let mut tally = Tally::default();
     for partition in 0..topology.partitions {
-        match compare_one(&parts, directory, &identity, partition)? {
-            None => {}
-            Some(Comparison { rows: of_log, difference }) => {
-                rows += of_log;
-                compared += 1;
-                if let Some(difference) = difference {
-                    found.add(None, format!("partition {partition}: {difference}"));
-                }
-            }
+        if let Some(comparison) = compare_one(&parts, directory, &identity, partition)? {
+            tally.add(partition, comparison);
         }
     }
-    anyhow::ensure!(compared > 0, "{} holds no stores", directory.display());
-    Ok(Some(Check {
-        invariant: Invariant::I5,
-        sentence: "a store is the fold of its log, byte for byte",
-        scope: format!("{rows} rows in {compared} stores"),
-        found,
-        partial: false,
-    }))
+    anyhow::ensure!(tally.stores > 0, "{} holds no stores", directory.display());
+    Ok(tally.finish())
+}
+
+/// The comparisons so far.
+#[derive(Default)]
+struct Tally {
+    stores: usize,
+    rows: u64,
+    found: Breaches,
+    pending: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, partition: i32, comparison: Comparison) {
+        self.stores += 1;
+        self.rows += comparison.rows;
+        if let Some(difference) = comparison.difference {
+            self.found.add(None, format!("partition {partition}: {difference}"));
+        }
+        if let Some(behind) = comparison.behind {
+            self.pending.push(format!("store of partition {partition}: pending: {behind}"));
+        }
+    }
+
+    fn finish(self) -> InStores {
+        let compared = self.stores - self.pending.len();
+        let check = Check {
+            invariant: Invariant::I5,
+            sentence: "a store is the fold of its log, byte for byte",
+            scope: format!("{} rows in {compared} of {} stores", self.rows, self.stores),
+            found: self.found,
+            partial: !self.pending.is_empty(),
+        };
+        InStores { check: Some(check), pending: self.pending }
+    }
 }
 
 fn compare_one(
@@ -127,5 +159,45 @@ impl processor::shard::Stores for NoStores {
 
     fn wipe(&self, _: i32) -> Result<(), state_store::StoreError> {
         Err(state_store::StoreError::Misuse { detail: "a comparison wipes no stores".to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::audit::fold::Fold;
+    use crate::audit::report::Report;
+
+    fn exit_code(comparisons: &[Comparison]) -> u8 {
+        let mut tally = Tally::default();
+        for (partition, comparison) in (0..).zip(comparisons) {
+            tally.add(partition, comparison.clone());
+        }
+        let InStores { check, pending } = tally.finish();
+        let report = Report::new(&Fold::new(1), check.into_iter().collect(), pending, vec![], Duration::ZERO);
+        report.exit_code()
+    }
+
+    #[test]
+    fn a_store_that_is_behind_is_pending_and_one_that_differs_is_a_breach() {
+        let level = Comparison { rows: 3, ..Comparison::default() };
+        let behind = Comparison { behind: Some("2 commits behind its log".to_owned()), ..Comparison::default() };
+        let other = Comparison { difference: Some("table 1 differs".to_owned()), ..Comparison::default() };
+        assert_eq!(exit_code(&[level.clone(), level.clone()]), 0);
+        assert_eq!(exit_code(&[level.clone(), behind.clone()]), 2);
+        assert_eq!(exit_code(&[other, behind, level]), 1);
+    }
+
+    #[test]
+    fn what_is_behind_is_said_by_how_much() {
+        let mut tally = Tally::default();
+        tally.add(0, Comparison { rows: 3, ..Comparison::default() });
+        tally.add(1, Comparison { behind: Some("2 commits behind its log".to_owned()), ..Comparison::default() });
+        let InStores { check, pending } = tally.finish();
+        assert_eq!(pending, ["store of partition 1: pending: 2 commits behind its log"]);
+        let check = check.unwrap();
+        assert_eq!((check.scope.as_str(), check.partial), ("3 rows in 1 of 2 stores", true));
     }
 }

@@ -5,7 +5,11 @@ mod history;
 use super::breach::Invariant::{self, I1, I2, I3, I4};
 use super::checks;
 use super::facts::{At, Topic};
+use super::kept_from_ms;
 use history::{History, Rec};
+
+/// How long ids are remembered here.
+const RETENTION_MS: i64 = 1_000_000;
 
 /// Every breach in a drained system, with its place.
 fn broken(history: &History) -> Vec<(Invariant, String)> {
@@ -16,7 +20,7 @@ fn broken(history: &History) -> Vec<(Invariant, String)> {
             |at: Option<At>, what: String| (check.invariant, format!("{:?} {what}", at.map(|at| at.to_string())));
         check.found.first.into_iter().map(|breach| line(breach.at, breach.what)).collect::<Vec<_>>()
     };
-    checks::judge(&fold, true, true).into_iter().flat_map(named).collect()
+    checks::judge(&fold, true, RETENTION_MS).checks.into_iter().flat_map(named).collect()
 }
 
 fn check(plant: impl FnOnce(&mut History), expected: &[(Invariant, &str)]) {
@@ -178,7 +182,7 @@ fn commands_beyond_the_position_are_pending_and_nothing_else() {
     history.push_beyond_position(Topic::Commands, partition, command);
     let fold = history.fold();
     assert_eq!(checks::pending(&fold), vec![format!("commands-{partition}: pending: 1")]);
-    let checks = checks::judge(&fold, false, true);
+    let checks = checks::judge(&fold, false, RETENTION_MS).checks;
     assert!(checks.iter().all(|check| check.found.count == 0), "{checks:?}");
     assert_eq!(checks.iter().filter(|check| check.partial).count(), 3);
 }
@@ -187,11 +191,111 @@ fn commands_beyond_the_position_are_pending_and_nothing_else() {
 fn a_broken_chain_is_a_breach_even_when_work_is_pending() {
     let mut history = History::sound();
     history.swap_first_two_changes();
-    let checks = checks::judge(&history.fold(), false, true);
+    let checks = checks::judge(&history.fold(), false, RETENTION_MS).checks;
     assert!(checks.iter().any(|check| check.invariant == I2 && check.found.count > 0));
 }
 
 #[test]
 fn a_position_that_goes_back_is_caught() {
     check(|h| h.repeat_an_old_position(), &[(I3, "the position went back")]);
+}
+
+#[test]
+fn an_id_used_again_after_the_retention_is_a_new_command() {
+    // Its row is that of the later command, and no tombstone says that there was an earlier one.
+    let spread = |ms| {
+        let mut history = History::sound();
+        history.now(ms);
+        history.carry_out_again();
+        broken(&history)
+    };
+    assert_eq!(spread(RETENTION_MS + 1), vec![]);
+    let found = spread(RETENTION_MS);
+    assert!(found.iter().any(|(invariant, what)| *invariant == I4 && what.contains("debit events: 2")), "{found:#?}");
+}
+
+/// Breaches, and how often something is undecided.
+fn judged(history: &History) -> (Vec<(Invariant, String)>, Vec<String>) {
+    (broken(history), checks::judge(&history.fold(), true, RETENTION_MS).undecided)
+}
+
+#[test]
+fn a_command_whose_letter_may_be_deleted_is_undecided_and_no_breach() {
+    let mut history = History::sound();
+    history.forgotten_transfer();
+    let never_answered = |history: &History| {
+        let (found, undecided) = judged(history);
+        assert!(undecided.is_empty(), "{undecided:?}");
+        found.iter().any(|(invariant, what)| *invariant == I3 && what.contains("was never answered"))
+    };
+    assert!(never_answered(&history), "no letter was deleted");
+    history.lose_letters(0);
+    assert!(never_answered(&history), "none of its time was deleted");
+    history.lose_letters(1);
+    let (found, undecided) = judged(&history);
+    assert_eq!(found, vec![]);
+    assert!(undecided.len() == 1 && undecided[0].contains("1 commands"), "{undecided:?}");
+}
+
+#[test]
+fn a_letter_that_is_there_says_which_ones_may_be_deleted() {
+    for (is_behind, breaches) in [(false, 0), (true, 1)] {
+        let mut history = History::sound();
+        history.lose_letters(i64::MAX);
+        let add_letter = |history: &mut History, partition: i32| {
+            history.push(Topic::Commands, partition, Rec::Poison);
+            let at = history.last_of(Topic::Commands, partition);
+            history.push(Topic::DeadLetters, partition, Rec::DeadLetter(at));
+        };
+        if is_behind {
+            let (partition, _) = history.unanswered_transfer();
+            add_letter(&mut history, partition);
+        }
+        let (at, _) = history.forgotten_transfer();
+        if !is_behind {
+            add_letter(&mut history, at.partition);
+        }
+        let (found, undecided) = judged(&history);
+        assert_eq!((found.len(), undecided.len()), (breaches, 1 - breaches), "{found:#?} {undecided:?}");
+    }
+}
+
+#[test]
+fn a_command_that_left_something_is_no_forgotten_letter() {
+    // It has its outcome in the changelog, but no answer.
+    let mut history = History::sound();
+    history.lose_letters(i64::MAX);
+    history.remove(|rec| matches!(rec, Rec::NotMoved(failed) if failed.reason == "insufficient funds"));
+    let (found, undecided) = judged(&history);
+    assert!(found.iter().any(|(invariant, what)| *invariant == I3 && what.contains("never answered")), "{found:#?}");
+    assert!(undecided.is_empty(), "{undecided:?}");
+}
+
+#[test]
+fn a_letter_that_was_replayed_and_deleted_is_no_missing_answer() {
+    let mut history = History::sound();
+    let (_, command) = history.forgotten_transfer();
+    history.carry_out(&command);
+    let (found, _) = judged(&history);
+    assert!(found.iter().any(|(invariant, what)| *invariant == I3 && what.contains("sent 2 times")), "{found:#?}");
+    history.lose_letters(1);
+    let (found, undecided) = judged(&history);
+    assert_eq!((found, undecided.len()), (vec![], 1));
+}
+
+#[test]
+fn poison_needs_no_letter_once_letters_of_its_time_are_deleted() {
+    let mut history = History::sound();
+    history.push(Topic::Commands, 0, Rec::Poison);
+    history.lose_letters(0);
+    assert!(broken(&history).iter().any(|(invariant, what)| *invariant == I3 && what.contains("no dead letter")));
+    history.lose_letters(1);
+    assert_eq!(judged(&history), (vec![], vec![]));
+}
+
+#[test]
+fn letters_are_there_for_their_retention_less_a_tenth() {
+    assert_eq!(kept_from_ms(Some(1_000), 5_000), 4_100);
+    // They were to stay for ever and did not: any may be deleted.
+    assert_eq!(kept_from_ms(None, 5_000), i64::MAX);
 }

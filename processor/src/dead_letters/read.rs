@@ -19,6 +19,8 @@ pub struct Letter {
     pub partition: i32,
     pub offset: i64,
     pub reason: String,
+    /// Milliseconds since 1970 at which the letter was written; `None`: it does not say.
+    pub written_at_ms: Option<i64>,
     pub key: Option<Vec<u8>>,
     /// `None`: the record had none.
     pub value: Option<Vec<u8>>,
@@ -85,6 +87,7 @@ fn letter(message: &BorrowedMessage<'_>) -> Letter {
         partition: text(dead_letter::PARTITION).and_then(|text| text.parse().ok()).unwrap_or(-1),
         offset: text(dead_letter::OFFSET).and_then(|text| text.parse().ok()).unwrap_or(-1),
         reason: text(dead_letter::MESSAGE).unwrap_or_default(),
+        written_at_ms: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().filter(|_| had_value).map(<[u8]>::to_vec),
         is_cut: text(dead_letter::CUT_FROM).is_some(),

@@ -27,6 +27,7 @@ mod poison;
 mod reads;
 mod registry_down;
 mod repeats;
+mod replay;
 mod restore;
 mod serving;
 mod shutdown;

@@ -31,6 +31,8 @@ pub enum Rec {
     OutcomeGone(Uuid),
     Poison,
     DeadLetter(At),
+    /// No record: what follows is of this time, milliseconds since 1970.
+    Now(i64),
 }
 
 /// Records in the order in which they were written.
@@ -41,6 +43,7 @@ pub struct History {
     ids: u8,
     beyond: Vec<(Topic, i32, Rec)>,
     stale_position: bool,
+    letters_kept_from_ms: Option<i64>,
 }
 
 fn home(key: &str) -> i32 {
@@ -66,6 +69,7 @@ impl History {
             ids: 0,
             beyond: vec![],
             stale_position: false,
+            letters_kept_from_ms: None,
         };
         h.seed_company();
         let alice = h.open("alice", iban_in(home("alice"), 0));
@@ -107,6 +111,7 @@ impl History {
             Rec::Requested(_) | Rec::Settled(_) => Topic::Transfers,
             Rec::Account(_) | Rec::Outcome(_) | Rec::OutcomeGone(_) => Topic::Changelog,
             Rec::DeadLetter(_) => Topic::DeadLetters,
+            Rec::Now(_) => Topic::Changelog,
         };
         self.push(topic, partition, rec);
     }
@@ -179,6 +184,13 @@ impl History {
 
     fn transfer(&mut self, from: &str, to: &str, amount: i64) -> ConfirmMoneyTransfer {
         let command = self.command(from, to, amount);
+        self.carry_out(&command);
+        command
+    }
+
+    /// The command and everything that comes of it.
+    pub fn carry_out(&mut self, command: &ConfirmMoneyTransfer) {
+        let (from, to, amount) = (command.from.as_str(), command.to.as_str(), command.amount);
         let (own_from, own_to) = (self.rows.contains_key(from), self.rows.contains_key(to));
         let partition = if own_from { home(from) } else { home(to) };
         let id = command.id;
@@ -204,7 +216,6 @@ impl History {
         }
         self.outcome(partition, id, OutcomeKind::Transfer, OutcomeState::Confirmed, None, None);
         self.say(partition, Rec::Moved(MoneyTransferConfirmed { id }));
-        command
     }
 
     fn refused(&mut self, from: &str, to: &str, amount: i64, reason: &str) {
@@ -242,19 +253,24 @@ impl History {
     pub fn fold(&self) -> Fold {
         let mut fold = Fold::new(PARTITIONS);
         let mut ends: BTreeMap<(Topic, i32), i64> = BTreeMap::new();
-        let mut facts = vec![];
+        let (mut facts, mut now_ms) = (vec![], 0);
         for (beyond, (topic, partition, rec)) in
             self.log.iter().map(|rec| (false, rec)).chain(self.beyond.iter().map(|rec| (true, rec)))
         {
+            if let Rec::Now(ms) = rec {
+                now_ms = *ms;
+                continue;
+            }
             let end = ends.entry((*topic, *partition)).or_default();
             let at = At { topic: *topic, partition: *partition, offset: *end };
             *end += 1;
-            facts.push((beyond, at, fact(rec, Scope { partition: *partition, partitions: PARTITIONS })));
+            facts.push((beyond, at, now_ms, fact(rec, Scope { partition: *partition, partitions: PARTITIONS })));
         }
         for partition in 0..PARTITIONS {
             let done = |topic| {
-                let of =
-                    |(beyond, at, _): &&(bool, At, Fact)| !beyond && at.topic == topic && at.partition == partition;
+                let of = |(beyond, at, _, _): &&(bool, At, i64, Fact)| {
+                    !beyond && at.topic == topic && at.partition == partition
+                };
                 facts.iter().filter(of).count() as i64
             };
             let next_offset = [("t.commands", Topic::Commands), ("t.transfers", Topic::Transfers)];
@@ -262,7 +278,7 @@ impl History {
             let record = Position { next_offset, commit_sequence: 5, ..Position::default() };
             let scope = Scope { partition, partitions: PARTITIONS };
             for offset in 1000..1001 + i64::from(self.stale_position) {
-                fold.apply(At { topic: Topic::Changelog, partition, offset }, scope.position(&record));
+                fold.apply(At { topic: Topic::Changelog, partition, offset }, 0, scope.position(&record));
             }
         }
         let order = |topic: Topic| match topic {
@@ -270,9 +286,12 @@ impl History {
             Topic::DeadLetters => 1,
             _ => 2,
         };
-        facts.sort_by_key(|(_, at, _)| (order(at.topic), at.topic, at.partition, at.offset));
-        for (_, at, fact) in facts {
-            fold.apply(at, fact);
+        if let Some(kept_from_ms) = self.letters_kept_from_ms {
+            fold.lost_letters(0..PARTITIONS, kept_from_ms);
+        }
+        facts.sort_by_key(|(_, at, _, _)| (order(at.topic), at.topic, at.partition, at.offset));
+        for (_, at, at_ms, fact) in facts {
+            fold.apply(at, at_ms, fact);
         }
         fold
     }
@@ -376,6 +395,34 @@ impl History {
         }
     }
 
+    /// What follows is of this time; all before is of 1970.
+    pub fn now(&mut self, ms: i64) {
+        self.push(Topic::Changelog, -1, Rec::Now(ms));
+    }
+
+    /// The transfer within a partition once more under its id, with all its effects.
+    pub fn carry_out_again(&mut self) {
+        let id = self.debit_of(History::WITHIN).transfer_id.unwrap();
+        let found = self.log.iter().find_map(|(_, _, rec)| match rec {
+            Rec::Transfer(command) if command.id == id => Some(command.clone()),
+            _ => None,
+        });
+        self.carry_out(&found.unwrap());
+    }
+
+    /// Dead letters were deleted everywhere, those of commands of before this time at most.
+    pub fn lose_letters(&mut self, kept_from_ms: i64) {
+        self.letters_kept_from_ms = Some(kept_from_ms);
+    }
+
+    /// Without any trace but itself. Gives its place.
+    pub fn forgotten_transfer(&mut self) -> (At, ConfirmMoneyTransfer) {
+        let (partition, rec) = self.unanswered_transfer();
+        let Rec::Transfer(command) = rec.clone() else { panic!("{rec:?}") };
+        self.say(partition, rec);
+        (self.last_of(Topic::Commands, partition), command)
+    }
+
     pub fn unanswered_transfer(&mut self) -> (i32, Rec) {
         let alice = self.debit_of(50).iban;
         (home(&alice), Rec::Transfer(self.command(&alice, "a shop", 1)))
@@ -414,5 +461,6 @@ fn fact(rec: &Rec, scope: Scope) -> Fact {
         Rec::OutcomeGone(id) => scope.tombstone(&format!("outcome/{id}")),
         Rec::Poison => Fact::Unreadable { why: "not Avro".into() },
         Rec::DeadLetter(at) => Fact::DeadLetter { source: Some(*at) },
+        Rec::Now(_) => Fact::Other,
     }
 }
