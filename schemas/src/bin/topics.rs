@@ -40,7 +40,8 @@ enum Command {
     Plan {
         #[command(flatten)]
         common: Common,
-        /// Also plan to delete topics that are not declared (never internal or protected ones).
+        /// Also plan to delete topics that are not declared (never internal or protected ones; with a prefix, only under it;
+        /// without one, also those of banks that have a prefix).
         #[arg(long)]
         delete_unknown: bool,
     },
@@ -48,7 +49,8 @@ enum Command {
     Apply {
         #[command(flatten)]
         common: Common,
-        /// Also delete topics that are not declared (never internal or protected ones; with a prefix, only under it).
+        /// Also delete topics that are not declared (never internal or protected ones; with a prefix, only under it; without
+        /// one, also those of banks that have a prefix).
         #[arg(long)]
         delete_unknown: bool,
     },
