@@ -32,6 +32,7 @@ mod restore;
 mod serving;
 mod shutdown;
 mod slow;
+mod status;
 mod storm;
 mod transfers;
 mod unknown_outcome;

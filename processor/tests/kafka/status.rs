@@ -1,0 +1,74 @@
+//! `processor status`: what an operator sees of instances and shards.
+
+use std::process::{Command, Stdio};
+
+use kontor_compose::eventually;
+
+use crate::support::{Bank, Cluster, DEADLINE, PARTITIONS};
+
+/// One for each partition.
+const SHARDS: i32 = PARTITIONS;
+
+/// Exit code and what was printed.
+async fn status(bank: &Bank, args: &[&str]) -> (i32, String) {
+    let mut command = Command::new(bank.space.program("processor"));
+    command.arg("status").args(args);
+    command.args(["--bootstrap", bank.space.bootstrap(), "--prefix", &bank.space.prefix]);
+    command.args(["--registry", bank.space.registry()]);
+    command.arg("--topics").arg(&bank.space.topics_file).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.stdout.is_empty(), "{told}");
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+async fn report(bank: &Bank) -> (i32, serde_json::Value) {
+    let (code, json) = status(bank, &["--json"]).await;
+    (code, serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}")))
+}
+
+/// By shard: its owner, its state, and who follows it.
+fn shards(report: &serde_json::Value) -> Vec<(String, String, Vec<String>)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let followers = |shard: &serde_json::Value| shard["standbys"].as_array().unwrap().clone();
+    let names = |shard| followers(shard).iter().map(|one| text(&one["name"])).collect();
+    let all = report["shards"].as_array().unwrap().iter();
+    all.map(|shard| (text(&shard["active"]), text(&shard["state"]), names(shard))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_says_who_owns_and_follows_what_and_who_is_silent() {
+    let bank = Bank::with_shards("status", SHARDS).await;
+    let mut cluster = Cluster::start(&bank, &["p1", "p2"]).await;
+    let (code, before) = report(&bank).await;
+    assert_eq!((code, &before["serves"]), (0, &true.into()), "{before}");
+    assert_eq!(before["moves"], 0, "{before}");
+    let owned = [cluster.owned("p1").await, cluster.owned("p2").await];
+    for (shard, (active, state, standbys)) in (0..).zip(shards(&before)) {
+        let (owner, other) = if owned[0].contains(&shard) { ("p1", "p2") } else { ("p2", "p1") };
+        assert_eq!((active.as_str(), state.as_str(), standbys), (owner, "running", vec![other.to_owned()]), "{shard}");
+    }
+    let (code, table) = status(&bank, &[]).await;
+    assert_eq!(code, 0, "{table}");
+    for wanted in ["leader p", "0 moves under way", "standbys (lag)", "p1", "p2", "running"] {
+        assert!(table.contains(wanted), "{wanted:?} is missing:\n{table}");
+    }
+
+    drop(cluster.kill("p1"));
+    let taken_over = || async {
+        let (code, after) = report(&bank).await;
+        code == 0
+            && shards(&after).iter().all(|(active, state, _)| (active.as_str(), state.as_str()) == ("p2", "running"))
+    };
+    eventually(DEADLINE, "the status says that p2 owns all", taken_over).await.unwrap();
+    let silent = report(&bank).await.1["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|one| one["name"] == "p1" && one["answers"] == false);
+    assert!(silent, "p1 does not answer, and is still named");
+    drop(cluster.kill("p2"));
+    let (code, after) = report(&bank).await;
+    assert_eq!((code, &after["serves"]), (1, &false.into()), "{after}");
+    assert!(shards(&after).iter().all(|(_, state, _)| state == "silent"), "{after}");
+}
