@@ -2,11 +2,12 @@
 //!
 //! An owner answers fresh until it reads that the shard was given away. So whoever is given one waits until the owner
 //! before says, by the epoch in its heartbeats, that it has read so, or counts as gone: then its lease is over too. It
-//! waits for nobody else: a member that died holds up nothing.
+//! waits for nobody else: a member that died holds up nothing, and neither does one that has just begun and has not read
+//! any assignment yet (see [`Roster::others_act_by`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schemas::records::{Assignment, Member};
+use schemas::records::Assignment;
 
 use super::roster::Roster;
 
@@ -38,7 +39,7 @@ impl Former {
 
     /// Shards whose earlier owner lives and may not know. Forgets whoever does.
     pub fn unaware(&mut self, roster: &Roster, me: &str) -> BTreeSet<i32> {
-        let epochs: BTreeMap<&str, i64> = roster.living().into_iter().map(of).filter(|(name, _)| *name != me).collect();
+        let epochs = roster.others_act_by();
         let first = self.first_epoch.unwrap_or(0);
         if epochs.values().any(|epoch| *epoch < first) {
             return (0..).zip(&self.actives).map(|(shard, _)| shard).collect();
@@ -54,13 +55,9 @@ impl Former {
     }
 }
 
-fn of(member: &Member) -> (&str, i64) {
-    (member.instance.as_str(), member.epoch)
-}
-
 #[cfg(test)]
 mod tests {
-    use schemas::records::ShardOwners;
+    use schemas::records::{Member, ShardOwners};
 
     use super::super::roster::SILENT_BEATS_MAX;
     use super::*;
@@ -79,11 +76,20 @@ mod tests {
         }
 
         fn beat(&mut self, name: &str, epoch: i64) {
+            self.say((name, "1"), (self.1 + 1, epoch));
+        }
+
+        /// A life says its first word: it has read nothing yet.
+        fn begin(&mut self, name: &str, incarnation: &str) {
+            self.say((name, incarnation), (1, 0));
+        }
+
+        fn say(&mut self, (name, incarnation): (&str, &str), (beat, epoch): (i64, i64)) {
             self.1 += 1;
             self.0.beat(&Member {
                 instance: name.to_owned(),
-                incarnation: "1".to_owned(),
-                beat: self.1,
+                incarnation: incarnation.to_owned(),
+                beat,
                 seen: self.1,
                 layout: 1,
                 epoch,
@@ -145,5 +151,70 @@ mod tests {
         assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0, 1]));
         world.beat("a", 7);
         assert!(former.unaware(&world.0, "me").is_empty());
+    }
+
+    #[test]
+    fn who_begins_holds_up_nobody() {
+        let (mut former, mut world) = (Former::default(), World::new());
+        former.assigned(&assignment(7, &["a", "b"]));
+        for name in ["me", "a", "b"] {
+            world.beat(name, 7);
+        }
+        former.assigned(&assignment(8, &["me", "b"]));
+        world.begin("c", "1");
+        assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0]));
+        world.beat("a", 8);
+        assert!(former.unaware(&world.0, "me").is_empty());
+        // However often it says that it has read nothing.
+        world.say(("c", "1"), (2, 0));
+        assert!(former.unaware(&world.0, "me").is_empty());
+    }
+
+    #[test]
+    fn who_may_have_begun_before_i_knew_anything_is_waited_for() {
+        let (mut former, mut world) = (Former::default(), World::new());
+        world.begin("a", "1");
+        former.assigned(&assignment(7, &["me"]));
+        world.beat("me", 7);
+        assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0]));
+        // Its first word was not heard: it may have been before mine.
+        world.say(("b", "1"), (2, 0));
+        world.beat("a", 7);
+        assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0]));
+        world.beat("b", 7);
+        assert!(former.unaware(&world.0, "me").is_empty());
+    }
+
+    #[test]
+    fn a_new_life_knows_no_less_than_the_one_before() {
+        let (mut former, mut world) = (Former::default(), World::new());
+        former.assigned(&assignment(7, &["a"]));
+        world.beat("a", 7);
+        world.beat("me", 7);
+        world.begin("a", "2");
+        assert!(former.unaware(&world.0, "me").is_empty());
+        // What was taken from it later it has to read.
+        former.assigned(&assignment(8, &["me"]));
+        world.beat("me", 8);
+        assert_eq!(former.unaware(&world.0, "me"), BTreeSet::from([0]));
+        world.say(("a", "2"), (2, 8));
+        assert!(former.unaware(&world.0, "me").is_empty());
+    }
+
+    #[test]
+    fn an_earlier_life_that_knows_less_is_waited_for_until_it_is_gone() {
+        for is_gone in [false, true] {
+            let (mut former, mut world) = (Former::default(), World::new());
+            former.assigned(&assignment(7, &["me"]));
+            world.beat("a", 6);
+            let my_beats = if is_gone { SILENT_BEATS_MAX } else { 1 };
+            for _ in 0..my_beats {
+                world.beat("me", 7);
+            }
+            world.begin("a", "2");
+            assert_eq!(former.unaware(&world.0, "me").is_empty(), is_gone);
+            world.say(("a", "2"), (2, 7));
+            assert!(former.unaware(&world.0, "me").is_empty());
+        }
     }
 }

@@ -19,6 +19,8 @@ use super::assignment::Candidate;
 
 /// Own beats without one of another member after which it counts as gone.
 pub const SILENT_BEATS_MAX: u32 = 5;
+/// Number of the first heartbeat of a life.
+const FIRST_BEAT: i64 = 1;
 /// Own beats without one of another member after which nobody needs its record any more: about a minute and a half.
 const FORGOTTEN_BEATS: u32 = 1_000;
 
@@ -32,6 +34,8 @@ struct Seen {
     beats_since_mine: u32,
     /// How far I had read when I gave it up.
     gone_at: Option<i64>,
+    /// Of a life whose first word I heard: it acts by no earlier assignment than this, whatever it has said so far.
+    epoch_min: i64,
 }
 
 /// The members as one of them sees them.
@@ -90,9 +94,25 @@ impl Roster {
         // A word between two beats repeats the number of the last one, and is no time.
         let is_beat = before.is_none_or(|before| before.member.beat < member.beat);
         let beats_since_mine = before.map_or(0, |seen| seen.beats_since_mine) + u32::from(is_beat);
+        let epoch_min = before.map_or_else(|| self.epoch_of_newcomer(member), |before| before.epoch_min);
         let member = member.clone();
-        let seen = Seen { member, silent_beats: 0, behind_beats, beats_since_mine, gone_at };
+        let seen = Seen { member, silent_beats: 0, behind_beats, beats_since_mine, gone_at, epoch_min };
         self.seen.insert(seen.member.instance.clone(), seen);
+    }
+
+    /// The earliest assignment that a life can act by which I hear of for the first time; 0: not known.
+    ///
+    /// Nobody owns before its own heartbeat came back, and then only after it has read the assignment to its end. So if
+    /// its first word lies behind one of mine, it acts by no earlier assignment than I did in mine. Its first word it must
+    /// be: of a later one the log does not tell how long before mine this life joined.
+    fn epoch_of_newcomer(&self, member: &Member) -> i64 {
+        if member.beat > FIRST_BEAT || member.epoch > 0 {
+            return 0;
+        }
+        let mine = self.own.as_ref().map_or(0, |own| own.epoch);
+        // An earlier life may still run and own by what it said; not when it is gone, and not after its last word.
+        let earlier = self.seen.get(&member.instance).filter(|seen| is_living(seen) && seen.member.grace_beats == 0);
+        earlier.map_or(mine, |earlier| mine.min(acts_by(earlier)))
     }
 
     /// A heartbeat that says no more than that: its schema is not known yet.
@@ -120,6 +140,12 @@ impl Roster {
     /// Whether somebody may have given me up before my last beat, by the order of the log.
     pub fn has_overslept(&self) -> bool {
         self.overslept
+    }
+
+    /// Others that count as living, and the earliest assignment that each of them can act by.
+    pub fn others_act_by(&self) -> BTreeMap<&str, i64> {
+        let living = self.seen.iter().filter(|(_, seen)| is_living(seen));
+        living.map(|(name, seen)| (name.as_str(), acts_by(seen))).collect()
     }
 
     /// Highest epoch that anybody has said to act by.
@@ -174,6 +200,11 @@ impl Roster {
         };
         self.seen.iter().filter_map(silent).collect()
     }
+}
+
+/// What it has said, unless more is known.
+fn acts_by(seen: &Seen) -> i64 {
+    seen.member.epoch.max(seen.epoch_min)
 }
 
 /// Who asked for a grace when it left (a restart) is waited for so long.
