@@ -45,12 +45,13 @@ async fn the_status_says_who_owns_and_follows_what_and_who_is_silent() {
     assert_eq!(before["moves"], 0, "{before}");
     let owned = [cluster.owned("p1").await, cluster.owned("p2").await];
     for (shard, (active, state, standbys)) in (0..).zip(shards(&before)) {
-        let (owner, other) = if owned[0].contains(&shard) { ("p1", "p2") } else { ("p2", "p1") };
+        let (owner, other) =
+            if owned[0].contains(&shard) { ("processor-p1", "processor-p2") } else { ("processor-p2", "processor-p1") };
         assert_eq!((active.as_str(), state.as_str(), standbys), (owner, "running", vec![other.to_owned()]), "{shard}");
     }
     let (code, table) = status(&bank, &[]).await;
     assert_eq!(code, 0, "{table}");
-    for wanted in ["leader p", "0 moves under way", "standbys (lag)", "p1", "p2", "running"] {
+    for wanted in ["leader processor-p", "0 moves under way", "standbys (lag)", "processor-p1", "processor-p2"] {
         assert!(table.contains(wanted), "{wanted:?} is missing:\n{table}");
     }
 
@@ -58,14 +59,16 @@ async fn the_status_says_who_owns_and_follows_what_and_who_is_silent() {
     let taken_over = || async {
         let (code, after) = report(&bank).await;
         code == 0
-            && shards(&after).iter().all(|(active, state, _)| (active.as_str(), state.as_str()) == ("p2", "running"))
+            && shards(&after)
+                .iter()
+                .all(|(active, state, _)| (active.as_str(), state.as_str()) == ("processor-p2", "running"))
     };
     eventually(DEADLINE, "the status says that p2 owns all", taken_over).await.unwrap();
     let silent = report(&bank).await.1["instances"]
         .as_array()
         .unwrap()
         .iter()
-        .any(|one| one["name"] == "p1" && one["answers"] == false);
+        .any(|one| one["name"] == "processor-p1" && one["answers"] == false);
     assert!(silent, "p1 does not answer, and is still named");
     drop(cluster.kill("p2"));
     let (code, after) = report(&bank).await;
