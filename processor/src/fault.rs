@@ -75,7 +75,7 @@ fn of_code(code: Option<RDKafkaErrorCode>, text: String) -> Fault {
     match code {
         Some(code) if is_fence(code) => Fault::Fenced(text),
         Some(RDKafkaErrorCode::QueueFull) => Fault::Retry(text),
-        // Fatal on the producer; which kind is told by the next transactional call.
+        // Fatal on the producer; which kind, its client is asked for.
         Some(RDKafkaErrorCode::Fatal) => Fault::Discard(text),
         Some(
             RDKafkaErrorCode::MessageSizeTooLarge

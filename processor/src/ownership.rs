@@ -58,6 +58,8 @@ impl<L: Log, A: Application> Shard<L, A> {
         let epoch = self.confirm()?;
         self.owned = Some(Owned { epoch, transaction, history: None });
         self.claim(epoch)?;
+        // Ours has replaced it: another's that is found from now on came after us, also when it reads the same.
+        self.claim_found = None;
         let history = HistoryLoader::start(&self.parts, &self.tasks)?;
         if let Some(owned) = &mut self.owned {
             owned.history = history;
@@ -127,7 +129,7 @@ impl<L: Log, A: Application> Shard<L, A> {
     }
 
     /// Catches up with what is committed and reads who claims the shard. `Some`: another, who came after
-    /// us. The claim that we found ourselves is of the past: our first transaction may time out before it replaced it.
+    /// us. A claim that we found and have not replaced is of the past: our first transaction may time out before that.
     fn read_claim(&mut self, until: Duration) -> Result<Option<String>, Interrupt> {
         self.prepare(Role::Active)?;
         self.tails = false;

@@ -72,7 +72,7 @@ pub struct Shard<L: Log, A: Application> {
     waiting: bool,
     checked_at: Duration,
     affirmed_at: Duration,
-    /// The claim in the changelog when this shard was initialised last.
+    /// The claim in the changelog when this shard was initialised last, until ours has replaced it.
     pub(crate) claim_found: Option<records::Owner>,
     /// Partitions whose store was wiped in this life: a second time is a stop, not a loop.
     pub(crate) wiped: Vec<i32>,

@@ -137,7 +137,13 @@ impl LogProducer for KafkaProducer {
                 .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
             message = message.headers(headers);
         }
-        self.inner()?.send(message).map_err(|(error, _)| fault::of_send(error))
+        let inner = self.inner()?;
+        inner.send(message).map_err(|(error, _)| match inner.client().fatal_error() {
+            // The error of sending says only that there is one. A fence must be known as such: who takes it for a broken
+            // producer makes a new one, and fences its successor.
+            Some((code, reason)) => fault::of_commit(code, false, &reason),
+            None => fault::of_send(error),
+        })
     }
 
     fn commit(&mut self, deadline: Duration) -> Result<(), Fault> {

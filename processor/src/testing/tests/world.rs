@@ -39,6 +39,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub codecs: Arc<Codecs>,
     pub directory: Directory,
+    instance: &'static str,
     commands: i64,
 }
 
@@ -47,7 +48,14 @@ impl World {
     pub fn new() -> World {
         let clock = ManualClock::shared(1_700_000_000_000);
         let log = MemoryLog::simulated(Ledger::new(PARTITIONS, 1).definition().topics.clone(), clock.clone());
-        World { log, clock, codecs: codecs(&[]).unwrap(), directory: Directory::default(), commands: 0 }
+        World {
+            log,
+            clock,
+            codecs: codecs(&[]).unwrap(),
+            directory: Directory::default(),
+            instance: "processor",
+            commands: 0,
+        }
     }
 
     /// A shard of a process that owns all and asks nobody.
@@ -57,7 +65,7 @@ impl World {
         Shard::new(ShardParts {
             id,
             log: Arc::new(self.log.clone()),
-            options: ShardOptions { one_thread: true, ..ShardOptions::default() },
+            options: ShardOptions { instance: self.instance.to_owned(), one_thread: true, ..ShardOptions::default() },
             codecs: Arc::clone(&self.codecs),
             clock: self.clock.clone(),
             stores: Arc::new(self.directory.clone()),
@@ -91,7 +99,7 @@ impl World {
     /// Another process with stores of its own.
     pub fn elsewhere(&self) -> World {
         let (log, clock, codecs) = (self.log.clone(), self.clock.clone(), Arc::clone(&self.codecs));
-        World { log, clock, codecs, directory: Directory::default(), commands: self.commands }
+        World { log, clock, codecs, directory: Directory::default(), instance: "another", commands: self.commands }
     }
 
     /// Transactions that the store of a partition has applied.
