@@ -1,7 +1,5 @@
 //! The registry is away: what is known goes on, what is not known waits for it, and nothing becomes a dead letter.
 
-use std::process::Command;
-
 use kontor_compose::eventually;
 use kontor_compose::testing::Proxy;
 use schemas::Encoder;
@@ -20,25 +18,6 @@ fn relayed(bank: &Bank) -> (Proxy, String) {
 
 fn launch(bank: &Bank, registry: &str) -> Processor {
     bank.launch("p1", |builder| builder.env("KONTOR_REGISTRY", registry))
-}
-
-/// Registers the next version of ConfirmMoneyTransfer, with one more field, behind the back of the processor.
-async fn register_next_version(bank: &Bank) -> u32 {
-    let mut schema: serde_json::Value =
-        serde_json::from_str(<ConfirmMoneyTransfer as schemas::AvroRecord>::schema_json()).unwrap();
-    let field = format!("note_{}", bank.space.prefix.replace(['.', '-'], "_"));
-    let field = serde_json::json!({ "name": field, "type": "string", "default": "", "doc": "added by a test" });
-    schema["fields"].as_array_mut().unwrap().push(field);
-    let subject = format!("{}-{}", bank.space.topic("commands"), "nl.openweb.data.ConfirmMoneyTransfer");
-    let url = format!("{}/subjects/{subject}/versions", bank.space.registry());
-    let body = serde_json::json!({ "schema": schema.to_string() }).to_string();
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--noproxy", "*", "--fail-with-body", "--data", &body]);
-    command.args(["--header", "content-type: application/vnd.schemaregistry.v1+json", &url]);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{answer}");
-    serde_json::from_str::<serde_json::Value>(&answer).unwrap()["id"].as_u64().unwrap() as u32
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +58,7 @@ async fn f18_an_unknown_id_waits_for_the_registry_and_only_its_partition_does() 
     // In the other shard, and in the same one.
     let others = [bank.holder(&processor, 1, 1_000).await, bank.holder(&processor, 2, 1_000).await];
     proxy.cut();
-    let next_version = register_next_version(&bank).await;
+    let next_version = bank.register_transfer_with("note").await;
     let command = bank.payment(&waiting, "a shop", 100);
     let mut value = Vec::new();
     Encoder::<ConfirmMoneyTransfer>::new(next_version).encode(&command, &mut value).unwrap();

@@ -4,13 +4,11 @@
 //! can be sent under an id that is still to come. Other tests take ids meanwhile: one that went to another is tried
 //! anew.
 
-use std::process::{Command, Stdio};
-
 use kontor_compose::eventually_some;
 use kontor_compose::testing::Record;
 use processor::dead_letter;
 use schemas::records::{ConfirmMoneyTransfer, Uuid};
-use schemas::{AvroRecord, Encoder, fingerprint};
+use schemas::{Encoder, fingerprint};
 
 use crate::support::{Bank, DEADLINE, Holder, Sent};
 
@@ -29,24 +27,9 @@ struct Cured {
     schema: u32,
 }
 
-/// Registers one more schema of the same record, with a text of its own as the last field. Words alone would not do: the
-/// registry gives the same id to schemas that differ in nothing else. Gives its id.
+/// A schema of its own: with one more field, since the registry gives the same id to schemas that differ in words alone.
 async fn register_variant(bank: &Bank, number: usize) -> u32 {
-    let mut schema: serde_json::Value = serde_json::from_str(ConfirmMoneyTransfer::schema_json()).unwrap();
-    let name = format!("variant_{number}_{}", bank.space.prefix.replace(['.', '-'], "_"));
-    let field = serde_json::json!({ "name": name, "type": "string", "default": "", "doc": "added by a test" });
-    schema["fields"].as_array_mut().unwrap().push(field);
-    let subject = bank.topology.topic("commands").unwrap().subject(ConfirmMoneyTransfer::full_name());
-    let url = format!("{}/subjects/{subject}/versions", bank.space.registry());
-    let body = serde_json::json!({ "schema": schema.to_string() }).to_string();
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--noproxy", "*", "--fail-with-body", "--data", &body]);
-    command.args(["--header", "content-type: application/vnd.schemaregistry.v1+json", &url]);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{answer}");
-    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
-    u32::try_from(answer["id"].as_u64().unwrap()).unwrap()
+    bank.register_transfer_with(&format!("variant_{number}")).await
 }
 
 /// Registers variants until one has this id. False: it is another's.
@@ -92,21 +75,10 @@ fn is_of(letter: &Record, (partition, offset): (i32, i64)) -> bool {
         && letter.headers.iter().any(|(name, value)| name == dead_letter::OFFSET && *value == offset)
 }
 
-/// Runs `processor dead-letters`: its exit code, what it printed, and what it told beside.
-async fn dead_letters(bank: &Bank, args: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(bank.space.program("processor"));
-    command.arg("dead-letters").args(args);
-    command.args(["--bootstrap", bank.space.bootstrap(), "--prefix", &bank.space.prefix]);
-    command.arg("--topics").arg(&bank.space.topics_file).stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
-}
-
 /// Sends the letter of the record there again.
 async fn replay(bank: &Bank, (partition, offset): (i32, i64)) -> (i32, String, String) {
     let (partition, offset) = (partition.to_string(), offset.to_string());
-    dead_letters(bank, &["replay", "--from", "commands", "--partition", &partition, "--offset", &offset]).await
+    bank.tool(&["dead-letters", "replay", "--from", "commands", "--partition", &partition, "--offset", &offset]).await
 }
 
 async fn answers_to(bank: &Bank, id: Uuid) -> usize {
@@ -121,7 +93,7 @@ async fn e13_a_letter_is_listed_and_replay_brings_it_back_once() {
     let Cured { sent, at, schema } = cured_command(&bank, &holder).await;
     let written = letters(&bank).await.len();
 
-    let (code, listed, _) = dead_letters(&bank, &["list", "--json"]).await;
+    let (code, listed, _) = bank.tool(&["dead-letters", "list", "--json"]).await;
     assert_eq!(code, 0, "{listed}");
     let lines: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), written, "{listed}");

@@ -1,7 +1,5 @@
 //! `processor status`: what an operator sees of instances and shards.
 
-use std::process::{Command, Stdio};
-
 use kontor_compose::eventually;
 
 use crate::support::{Bank, Cluster, DEADLINE, PARTITIONS};
@@ -11,15 +9,9 @@ const SHARDS: i32 = PARTITIONS;
 
 /// Exit code and what was printed.
 async fn status(bank: &Bank, args: &[&str]) -> (i32, String) {
-    let mut command = Command::new(bank.space.program("processor"));
-    command.arg("status").args(args);
-    command.args(["--bootstrap", bank.space.bootstrap(), "--prefix", &bank.space.prefix]);
-    command.args(["--registry", bank.space.registry()]);
-    command.arg("--topics").arg(&bank.space.topics_file).stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.stdout.is_empty(), "{told}");
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+    let (code, printed, told) = bank.tool(&[&["status", "--registry", bank.space.registry()], args].concat()).await;
+    assert!(!printed.is_empty(), "{told}");
+    (code, printed)
 }
 
 async fn report(bank: &Bank) -> (i32, serde_json::Value) {

@@ -14,6 +14,7 @@ mod queries;
 mod stores;
 mod stranger;
 mod timeline;
+mod tools;
 mod usage;
 mod witness;
 
