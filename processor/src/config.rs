@@ -95,7 +95,7 @@ pub struct RunArgs {
     #[arg(long, env = "KONTOR_COMMIT_DEADLINE_MS", default_value_t = 5000)]
     pub commit_deadline_ms: u64,
     /// Block cache of all stores together, MiB; write buffers come on top.
-    #[arg(long, env = "KONTOR_BLOCK_CACHE_MIB", default_value_t = 16)]
+    #[arg(long, env = "KONTOR_BLOCK_CACHE_MIB", default_value_t = 8)]
     pub block_cache_mib: usize,
     /// Write buffers of all stores together, MiB.
     #[arg(long, env = "KONTOR_WRITE_BUFFERS_MIB", default_value_t = 24)]
@@ -212,7 +212,7 @@ mod tests {
         for line in table.lines().skip(2) {
             assert!(line.contains("`KONTOR_"), "{line}");
         }
-        assert!(table.contains("| `--block-cache-mib` | `KONTOR_BLOCK_CACHE_MIB` | `16` |"), "{table}");
+        assert!(table.contains("| `--block-cache-mib` | `KONTOR_BLOCK_CACHE_MIB` | `8` |"), "{table}");
     }
 
     #[test]
