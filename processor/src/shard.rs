@@ -183,8 +183,6 @@ impl<L: Log, A: Application> Shard<L, A> {
                 tracing::warn!(shard, reason, "initialising again");
                 metrics::counter!("kontor_transactions_total", "outcome" => "discarded").increment(1);
                 self.set_life(|task| Life::Waiting(Arc::clone(&task.store), reason.clone()));
-                // As the producer: a client that something went wrong with may not read on, and does not say so.
-                (self.consumer, self.tails) = (None, false);
                 self.parts.clock.pause(self.parts.options.retry_pause);
             }
             Interrupt::Corrupt { partition, reason } => {

@@ -8,7 +8,6 @@ mod commit;
 mod consumer;
 mod producer;
 mod served;
-mod stalls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +22,9 @@ pub use commit::commit_transaction;
 pub use consumer::KafkaConsumer;
 pub use producer::KafkaProducer;
 
-use crate::clock::{SharedClock, SystemClock};
 use crate::fault::{self, Fault, LogError};
 use crate::log::{Log, TopicPartition, Topics, Watermarks};
 use crate::transaction::TIMEOUT;
-use stalls::Ends;
 
 /// Wait for one answer about watermarks.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,21 +56,15 @@ pub struct KafkaLog {
     topics: Topics,
     /// Reads uncommitted, so that a high watermark is the end of the log and not the last stable offset.
     inspector: Arc<BaseConsumer>,
-    /// Reads committed, for the ends that consumers can reach.
-    ends: Arc<Ends>,
-    clock: SharedClock,
 }
 
 impl KafkaLog {
     /// Prepares clients; nothing is asked of the broker yet.
     pub fn new(options: KafkaOptions, topics: Topics) -> Result<KafkaLog, LogError> {
-        let client = |name: &str, isolation: &str| -> Result<BaseConsumer, LogError> {
-            let created = base(&options, name).set("isolation.level", isolation).create();
-            created.map_err(|error| LogError::Refused(format!("client: {error}")))
-        };
-        let inspector = Arc::new(client("inspector", "read_uncommitted")?);
-        let ends = Arc::new(Ends::new(client("ends", "read_committed")?, topics.clone()));
-        Ok(KafkaLog { options, topics, inspector, ends, clock: SystemClock::shared() })
+        let mut config = base(&options, "inspector");
+        config.set("isolation.level", "read_uncommitted");
+        let inspector: BaseConsumer = config.create().map_err(|error| LogError::Refused(format!("client: {error}")))?;
+        Ok(KafkaLog { options, topics, inspector: Arc::new(inspector) })
     }
 
     /// Identity of the cluster; `None` when it did not answer in time.
@@ -123,7 +114,7 @@ impl Log for KafkaLog {
             config.create().map_err(|error| LogError::Refused(format!("client: {error}")))?;
         // All of them now: later the answer would come behind that of a fetch that waits.
         learn(consumer.client(), self.topics.names());
-        Ok(KafkaConsumer::new(consumer, self.topics.clone(), Arc::clone(&self.clock), Arc::clone(&self.ends)))
+        Ok(KafkaConsumer::new(consumer, self.topics.clone()))
     }
 
     fn producer(&self, transactional_id: &str, deadline: Duration) -> Result<KafkaProducer, Fault> {

@@ -1,14 +1,11 @@
 //! Reading assigned partitions.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::stalls::{Ends, Seen, Stalls};
-use crate::clock::SharedClock;
 use crate::fault::{self, LogError};
 use crate::log::{LogConsumer, Record, RecordBatch, TopicId, TopicPartition, Topics};
 
@@ -16,19 +13,11 @@ use crate::log::{LogConsumer, Record, RecordBatch, TopicId, TopicPartition, Topi
 pub struct KafkaConsumer {
     inner: Option<BaseConsumer>,
     topics: Topics,
-    clock: SharedClock,
-    ends: Arc<Ends>,
-    /// What is read, from where.
-    assigned: Vec<(TopicPartition, i64)>,
-    stalls: Stalls,
-    /// Why this consumer is to be replaced; told by the next poll, so that no record is lost.
-    stalled: Option<String>,
 }
 
 impl KafkaConsumer {
-    pub(super) fn new(inner: BaseConsumer, topics: Topics, clock: SharedClock, ends: Arc<Ends>) -> KafkaConsumer {
-        let (assigned, stalls) = (Vec::new(), Stalls::default());
-        KafkaConsumer { inner: Some(inner), topics, clock, ends, assigned, stalls, stalled: None }
+    pub(super) fn new(inner: BaseConsumer, topics: Topics) -> KafkaConsumer {
+        KafkaConsumer { inner: Some(inner), topics }
     }
 
     fn inner(&self) -> Result<&BaseConsumer, LogError> {
@@ -43,54 +32,12 @@ impl KafkaConsumer {
         }
         Ok(list)
     }
-
-    /// Now and then: whether every partition that has something to read is read.
-    fn look(&mut self) {
-        let now = self.clock.monotonic();
-        if self.assigned.is_empty() || !self.stalls.is_due(now) {
-            return;
-        }
-        match self.seen() {
-            Ok(seen) => self.stalled = self.stalls.look(now, &seen).map(|seen| self.complaint(seen)),
-            Err(error) => {
-                tracing::debug!(%error, "the ends of partitions are not known");
-                self.stalls.begin(now);
-            }
-        }
-    }
-
-    /// The ends first: what is behind them afterwards could have been read.
-    fn seen(&mut self) -> Result<Vec<Seen>, LogError> {
-        let partitions: Vec<_> = self.assigned.iter().map(|(at, _)| *at).collect();
-        let ends = self.ends.of(&partitions)?;
-        let positions = self.inner()?.position().map_err(|error| fault::of_read(error, "positions"))?;
-        let position =
-            |at: TopicPartition| match positions.find_partition(self.topics.name(at.topic), at.partition)?.offset() {
-                Offset::Offset(position) => Some(position),
-                // Nothing was read yet.
-                _ => self.assigned.iter().find(|(one, _)| *one == at).map(|(_, start)| *start),
-            };
-        Ok(ends.into_iter().filter_map(|(at, end)| Some(Seen { at, position: position(at)?, end })).collect())
-    }
-
-    fn complaint(&self, Seen { at, position, end }: Seen) -> String {
-        metrics::counter!("kontor_reader_stalls_total").increment(1);
-        let topic = self.topics.name(at.topic);
-        format!(
-            "{topic}-{}: nothing comes behind offset {position}, and it ends at {end}: a new client is needed",
-            at.partition
-        )
-    }
 }
 
 impl LogConsumer for KafkaConsumer {
     fn assign(&mut self, partitions: &[(TopicPartition, i64)]) -> Result<(), LogError> {
         let list = self.list(partitions)?;
-        self.inner()?.assign(&list).map_err(|error| fault::of_read(error, "assignment"))?;
-        self.assigned = partitions.to_vec();
-        self.stalled = None;
-        self.stalls.begin(self.clock.monotonic());
-        Ok(())
+        self.inner()?.assign(&list).map_err(|error| fault::of_read(error, "assignment"))
     }
 
     fn poll(
@@ -100,19 +47,13 @@ impl LogConsumer for KafkaConsumer {
         max_bytes: usize,
         timeout: Duration,
     ) -> Result<(), LogError> {
-        if let Some(reason) = self.stalled.take() {
-            return Err(LogError::Refused(reason));
-        }
         let inner = self.inner.as_ref().ok_or_else(|| LogError::Unavailable("consumer is closed".to_owned()))?;
         // Most records are of the same topic as the one before.
         let mut last: Option<TopicId> = None;
         let mut wait = timeout;
         while out.len() < max_records && out.bytes() < max_bytes {
             let message = match inner.poll(wait) {
-                None => {
-                    self.look();
-                    return Ok(());
-                }
+                None => return Ok(()),
                 Some(Ok(message)) => message,
                 Some(Err(error)) => return report(error, out),
             };
@@ -177,16 +118,9 @@ fn report(error: KafkaError, out: &RecordBatch) -> Result<(), LogError> {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::ClientConfig;
     use rdkafka::error::RDKafkaErrorCode;
-    use rdkafka::mocking::MockCluster;
-    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-    use super::super::stalls::LOOK_INTERVAL;
-    use super::super::{KafkaLog, KafkaOptions};
     use super::*;
-    use crate::log::Log;
-    use crate::testing::ManualClock;
 
     fn batch(records: usize) -> RecordBatch {
         let mut batch = RecordBatch::default();
@@ -208,89 +142,5 @@ mod tests {
         let away = || KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown);
         assert!(report(away(), &batch(3)).is_ok());
         assert!(matches!(report(away(), &batch(0)), Err(LogError::Unavailable(_))));
-    }
-
-    /// A broker with a topic of two partitions, a consumer of both, and a clock that the test moves.
-    struct Scene {
-        _cluster: MockCluster<'static, rdkafka::producer::DefaultProducerContext>,
-        producer: BaseProducer,
-        consumer: KafkaConsumer,
-        clock: Arc<ManualClock>,
-        partitions: [TopicPartition; 2],
-    }
-
-    impl Scene {
-        fn begin() -> Scene {
-            let cluster = MockCluster::new(1).unwrap();
-            cluster.create_topic("records", 2, 1).unwrap();
-            let bootstrap = cluster.bootstrap_servers();
-            let producer = ClientConfig::new().set("bootstrap.servers", &bootstrap).create().unwrap();
-            let mut topics = Topics::new(2);
-            let topic = topics.add("records");
-            let (group, client_id) = ("readers".to_owned(), "test".to_owned());
-            let options = KafkaOptions { bootstrap, group, client_id, prefetch_bytes: 1 << 18, extra: Vec::new() };
-            let mut consumer = KafkaLog::new(options, topics).unwrap().consumer("test").unwrap();
-            let clock = ManualClock::shared(0);
-            consumer.clock = clock.clone();
-            let partitions = [0, 1].map(|partition| TopicPartition { topic, partition });
-            consumer.assign(&partitions.map(|at| (at, 0))).unwrap();
-            let mut scene = Scene { _cluster: cluster, producer, consumer, clock, partitions };
-            scene.append();
-            assert_eq!(scene.read_until(2), 2);
-            scene
-        }
-
-        /// One record in each partition.
-        fn append(&self) {
-            for at in self.partitions {
-                self.producer.send(BaseRecord::to("records").key("k").payload("v").partition(at.partition)).unwrap();
-            }
-            self.producer.flush(Duration::from_secs(10)).unwrap();
-        }
-
-        /// Polls until so many records came, or none for long; time stands still.
-        fn read_until(&mut self, records: usize) -> usize {
-            let mut read = RecordBatch::default();
-            for _ in 0..200 {
-                self.consumer.poll(&mut read, 10, 1 << 20, Duration::from_millis(50)).unwrap();
-                if read.len() >= records {
-                    break;
-                }
-            }
-            read.len()
-        }
-
-        /// Polls over so many looks, and gives the first error.
-        fn look(&mut self, times: usize) -> Option<LogError> {
-            let mut read = RecordBatch::default();
-            (0..times).find_map(|_| {
-                self.clock.advance(LOOK_INTERVAL);
-                self.consumer.poll(&mut read, 10, 1 << 20, Duration::from_millis(200)).err()
-            })
-        }
-    }
-
-    #[test]
-    fn a_partition_that_the_client_no_longer_reads_is_told_and_one_without_records_is_not() {
-        let mut scene = Scene::begin();
-        assert!(scene.look(10).is_none(), "all was read");
-        // What is paused is not fetched and gives no error: as what has stalled.
-        let mut paused = TopicPartitionList::new();
-        paused.add_partition("records", 1);
-        scene.consumer.inner().unwrap().pause(&paused).unwrap();
-        assert!(scene.look(10).is_none(), "there is nothing that was not read");
-        scene.append();
-        assert_eq!(scene.read_until(1), 1, "the other one is read");
-        let told = scene.look(10).expect("a complaint");
-        assert!(
-            matches!(&told, LogError::Refused(reason) if reason.contains("records-1") && reason.contains("offset 1")),
-            "{told}"
-        );
-        // A new assignment begins anew.
-        let [_, stalled] = scene.partitions;
-        scene.consumer.assign(&[(stalled, 1)]).unwrap();
-        scene.consumer.inner().unwrap().resume(&paused).unwrap();
-        assert_eq!(scene.read_until(1), 1);
-        assert!(scene.look(10).is_none());
     }
 }
