@@ -23,6 +23,10 @@ pub enum Error {
     #[error("no stack runs in {}: start one with compose/up --dir {}", dir.display(), dir.display())]
     NotRunning { dir: PathBuf },
 
+    /// Data that this version of the broker cannot read.
+    #[error("the broker's data in {} was written by Kafka {written}, and this stack runs {ours}, which cannot read it: choose another place with --dir, or begin anew with --fresh, which forgets that data", dir.display())]
+    NewerData { dir: PathBuf, written: String, ours: String },
+
     // The caller repairs the machine.
     /// A program that is not there.
     #[error("{tool} is missing: {way_out}")]

@@ -17,8 +17,10 @@ use crate::health::{self, Health};
 use crate::ports::Ports;
 use crate::spec::Spec;
 
-/// The version of the jars.
-pub const VERSION: &str = "4.3.1";
+/// The version of the jars. Not 4.3.0 to 4.4.0: they lose decisions about transactions, see docs/decisions.md.
+pub const VERSION: &str = "4.2.1";
+/// The version that wrote data without a note of it.
+const UNNOTED_VERSION: &str = "4.3.1";
 /// The Maven plugin that downloads them and the registry.
 pub const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
 const POM: &str = include_str!("../kafka/pom.xml");
@@ -62,8 +64,13 @@ pub fn prepare(config: &Config, java: &Path, libs: &Path) -> Result<()> {
     fs::write(&properties, text).map_err(Error::io("write", &properties))?;
     let log4j = dir.join("log4j2.properties");
     fs::write(&log4j, LOG4J).map_err(Error::io("write", &log4j))?;
+    let noted = dir.join("version");
     if data.join("meta.properties").exists() {
-        return Ok(());
+        let written = fs::read_to_string(&noted).unwrap_or_else(|_| UNNOTED_VERSION.to_string());
+        if is_newer(written.trim(), VERSION) {
+            return Err(Error::NewerData { dir: data, written: written.trim().to_string(), ours: VERSION.to_string() });
+        }
+        return note_version(&noted);
     }
     let log = config.log("kafka-format");
     let output = Command::new(java)
@@ -81,9 +88,19 @@ pub fn prepare(config: &Config, java: &Path, libs: &Path) -> Result<()> {
     let said = [output.stdout, output.stderr].concat();
     fs::write(&log, said).map_err(Error::io("write", &log))?;
     if output.status.success() {
-        return Ok(());
+        return note_version(&noted);
     }
     Err(Error::Step { what: "formatting Kafka's storage".into(), tail: health::tail(&log, 3), log })
+}
+
+fn note_version(noted: &Path) -> Result<()> {
+    fs::write(noted, VERSION).map_err(Error::io("write", noted))
+}
+
+/// Of two versions whether the first is the later one. What is no version is not.
+fn is_newer(written: &str, ours: &str) -> bool {
+    let numbers = |version: &str| -> Vec<u32> { version.split('.').map_while(|number| number.parse().ok()).collect() };
+    numbers(written) > numbers(ours)
 }
 
 /// The child.
@@ -181,6 +198,7 @@ log.retention.check.interval.ms=5000
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::tests::config;
     use std::collections::BTreeMap;
 
     fn settings(for_tests: bool) -> BTreeMap<String, String> {
@@ -216,6 +234,27 @@ mod tests {
     fn only_the_broker_of_tests_hurries_its_cleaner() {
         assert!(!settings(false).contains_key("log.roll.ms"));
         assert_eq!(settings(true)["log.roll.ms"], "10000");
+    }
+
+    #[test]
+    fn data_of_a_later_broker_is_known_by_its_number() {
+        assert!(is_newer("4.3.1", "4.2.1") && is_newer("4.10.0", "4.9.9") && is_newer("4.2.1.1", "4.2.1"));
+        assert!(!is_newer("4.2.1", "4.2.1") && !is_newer("4.2.0", "4.2.1") && !is_newer("", "4.2.1"));
+    }
+
+    #[test]
+    fn data_that_this_broker_cannot_read_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("kafka/data");
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join("meta.properties"), "").unwrap();
+        let config = config(dir.path());
+        let prepare = || prepare(&config, Path::new("java"), Path::new("libs"));
+        let refused = prepare().unwrap_err().to_string();
+        assert!(refused.contains(UNNOTED_VERSION) && refused.contains("--fresh"), "{refused}");
+        fs::write(dir.path().join("kafka/version"), "4.0.0").unwrap();
+        prepare().unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("kafka/version")).unwrap(), VERSION);
     }
 
     #[test]

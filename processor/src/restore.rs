@@ -6,7 +6,9 @@
 //! the last stable offset (an open transaction would hide records below the watermark).
 //!
 //! Odd cases: a store ahead of the log, older than its beginning or older than it keeps tombstones: wiped once, restored
-//! whole.
+//! whole. A changelog that cannot be read on although the broker answers: it waits, and says so.
+
+mod standstill;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::query::view::Life;
 use crate::shard::{Interrupt, ShardParts, interrupt_of_store};
 use crate::task::{OWNER_PREFIX, OWNER_TABLE, POSITION_KEY, Standing, Task, stage_rows};
 use crate::topology::{Application, Definition, FormatError};
+use standstill::{Pace, Standstill};
 
 /// Records of one poll.
 const POLL_RECORDS: usize = 20_000;
@@ -85,6 +88,7 @@ pub(crate) fn catch_up<L: Log, A: Application>(
     }
     let mut polled = RecordBatch::default();
     let mut reached_at = parts.clock.monotonic();
+    let mut standstill = Standstill::new(reached_at);
     while !targets.is_empty() {
         parts.still(role)?;
         polled.clear();
@@ -96,17 +100,7 @@ pub(crate) fn catch_up<L: Log, A: Application>(
             Err(LogError::Unavailable(_)) if now.saturating_sub(reached_at) < PATIENCE => continue,
             Err(error) => return Err(Interrupt::Retake(error.to_string())),
         }
-        let (changelog, before) = (parts.application.definition().changelog, report.records);
-        // A standby reads events too; their position is in the store, and the history goes on from there.
-        for record in polled.iter().filter(|record| record.topic == changelog) {
-            let Some(task) = tasks.iter_mut().find(|task| task.partition == record.partition) else { continue };
-            report.records += 1;
-            apply_record(parts, role, task, &record)?;
-            if task.overlay.bytes() > WRITE_BYTES {
-                write(parts, task)?;
-            }
-        }
-        metrics::counter!("kontor_restore_records_total").increment(report.records - before);
+        report.records += apply_polled(parts, role, &polled, tasks)?;
         let mut reached = Vec::new();
         targets.retain(|target| {
             let position = consumer.position(target.at).ok().flatten();
@@ -126,12 +120,48 @@ pub(crate) fn catch_up<L: Log, A: Application>(
             task.view.changelog_remaining.store(0, Ordering::Relaxed);
             task.view.restored(task.committed.commit_sequence);
         }
+        say_pace(&mut standstill, &targets, tasks, now);
         if let Some(Target { at, .. }) = targets.first().filter(|_| until.is_some_and(|until| now >= until)) {
             let reason = format!("the changelog of partition {} could not be read to its end in time", at.partition);
             return Err(Interrupt::Retake(format!("{reason}: a transaction may be open there")));
         }
     }
     Ok(report)
+}
+
+/// Folds what was polled of the changelog. Gives the number of records.
+fn apply_polled<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    role: Role,
+    polled: &RecordBatch,
+    tasks: &mut [Task],
+) -> Result<u64, Interrupt> {
+    let changelog = parts.application.definition().changelog;
+    let mut applied = 0;
+    // A standby reads events too; their position is in the store, and the history goes on from there.
+    for record in polled.iter().filter(|record| record.topic == changelog) {
+        let Some(task) = tasks.iter_mut().find(|task| task.partition == record.partition) else { continue };
+        apply_record(parts, role, task, &record)?;
+        applied += 1;
+        if task.overlay.bytes() > WRITE_BYTES {
+            write(parts, task)?;
+        }
+    }
+    metrics::counter!("kontor_restore_records_total").increment(applied);
+    Ok(applied)
+}
+
+/// Says of the partitions that are left when they stand still, and when they do not any more.
+fn say_pace(standstill: &mut Standstill, targets: &[Target], tasks: &[Task], now: Duration) {
+    let remaining = targets.iter().map(|target| target.remaining(tasks)).sum();
+    match standstill.look(remaining, now) {
+        Pace::Same => {}
+        Pace::Stalled => targets.iter().for_each(|target| target.say_stalled(&tasks[target.task(tasks)])),
+        Pace::Resumed => {
+            let stalled = tasks.iter().filter(|task| matches!(task.view.life(), Life::Stalled(_)));
+            stalled.for_each(|task| task.view.set_life(Life::Restoring));
+        }
+    }
 }
 
 struct Target {
@@ -143,6 +173,24 @@ impl Target {
     /// Index of the task among a few.
     fn task(&self, tasks: &[Task]) -> usize {
         tasks.iter().position(|task| task.partition == self.at.partition).unwrap_or(0)
+    }
+
+    /// Offsets to pass before the watermark.
+    fn remaining(&self, tasks: &[Task]) -> i64 {
+        tasks[self.task(tasks)].view.changelog_remaining.load(Ordering::Relaxed)
+    }
+
+    /// Nobody else would: the broker answers, the instance lives, and the shard does nothing.
+    fn say_stalled(&self, task: &Task) {
+        let (partition, high) = (task.partition, self.high);
+        let next = high - task.view.changelog_remaining.load(Ordering::Relaxed);
+        let reason = format!(
+            "the changelog of partition {partition} cannot be read past offset {next} of {high}, though the broker \
+             answers: a transaction there was neither committed nor aborted"
+        );
+        tracing::warn!(partition, reason, "the restore stands still");
+        metrics::counter!("kontor_restore_stalls_total").increment(1);
+        task.view.set_life(Life::Stalled(reason));
     }
 }
 

@@ -129,6 +129,22 @@ impl Broker {
         child.try_wait().ok().flatten()
     }
 
+    /// SIGTERM, and waits until it has shut down by itself.
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some((_, process)) = self.child.as_ref() else { return Ok(()) };
+        process.signal(Signal::TERM);
+        let began = Instant::now();
+        while self.ended().is_none() {
+            if began.elapsed() >= self.spec.patience {
+                let (name, waited_s) = (self.spec.name.clone(), self.spec.patience.as_secs());
+                return Err(Error::Usage(format!("{name} has not ended {waited_s} s after SIGTERM")));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        self.child = None;
+        Ok(())
+    }
+
     /// SIGKILL, and waits until the kernel has taken it. Nothing when it has ended already.
     pub fn kill9(&mut self) {
         if let Some((mut child, process)) = self.child.take() {

@@ -50,15 +50,11 @@ pub fn readiness(views: &[Arc<PartitionView>], roles: &dyn Roles) -> (bool, Valu
 
 fn describe(view: &PartitionView) -> Value {
     let life = view.life();
-    let reason = match &life {
-        Life::Waiting(_, reason) | Life::Stopped(reason) => Some(reason.as_str()),
-        _ => None,
-    };
     json!({
         "partition": view.partition,
         "shard": view.shard,
         "state": life.name(),
-        "reason": reason,
+        "reason": life.reason(),
         "commit_sequence": *view.committed().borrow(),
         "changelog_remaining": view.changelog_remaining.load(Ordering::Relaxed),
         "history_complete": view.is_history_complete(),

@@ -93,7 +93,9 @@ impl<A: Application> QueryService<A> {
             Life::Running(store) => Ok(store),
             Life::Standby(_) => Err(not_here("this is a standby")),
             Life::Elsewhere => Err(not_here("another instance owns it")),
-            Life::Waiting(_, reason) => Err(Status::unavailable(format!("partition {partition} waits: {reason}"))),
+            Life::Waiting(_, reason) | Life::Stalled(reason) => {
+                Err(Status::unavailable(format!("partition {partition} waits: {reason}")))
+            }
             life => Err(Status::unavailable(format!("partition {partition} is {}", life.name()))),
         }
     }
@@ -170,10 +172,7 @@ impl<A: Application> QueryService<A> {
 
     fn status_of(view: &PartitionView) -> PartitionStatus {
         let life = view.life();
-        let reason = match &life {
-            Life::Waiting(_, reason) | Life::Stopped(reason) => reason.clone(),
-            _ => String::new(),
-        };
+        let reason = life.reason().unwrap_or_default().to_owned();
         PartitionStatus {
             partition: view.partition,
             shard: view.shard,

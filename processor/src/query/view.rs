@@ -24,6 +24,8 @@ pub enum Life {
     Starting,
     /// The changelog is being read.
     Restoring,
+    /// The changelog is to be read, but gives nothing; why.
+    Stalled(String),
     /// Commands run, queries are answered.
     Running(Arc<dyn Store>),
     /// The broker or a schema is not available; committed rows may be read, but may be old.
@@ -42,11 +44,20 @@ impl Life {
         match self {
             Life::Starting => "starting",
             Life::Restoring => "restoring",
+            Life::Stalled(_) => "stalled",
             Life::Running(_) => "running",
             Life::Waiting(..) => "waiting",
             Life::Standby(_) => "standby",
             Life::Elsewhere => "elsewhere",
             Life::Stopped(_) => "stopped",
+        }
+    }
+
+    /// Why it does not run, where there is more to say than its name.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Life::Stalled(reason) | Life::Waiting(_, reason) | Life::Stopped(reason) => Some(reason),
+            _ => None,
         }
     }
 }

@@ -7,5 +7,6 @@ mod idle;
 mod layouts;
 mod ledger;
 mod schedules;
+mod standstill;
 mod workload;
 mod world;

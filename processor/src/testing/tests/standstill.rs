@@ -1,0 +1,44 @@
+//! A changelog that cannot be read to its end, because nobody ends a transaction in it.
+
+use std::time::Duration;
+
+use super::harness::PARTITIONS;
+use super::world::World;
+use crate::clock::Clock;
+use crate::layout::Layout;
+use crate::log::memory::Injected;
+use crate::membership::Role;
+use crate::query::view::Life;
+
+const LAYOUT: Layout = Layout { number: 1, shards: 1 };
+
+#[test]
+fn a_restore_that_stands_still_says_so_and_goes_on_when_it_can() {
+    let mut world = World::new();
+    let mut owner = world.owners(LAYOUT).remove(0);
+    world.command(0);
+    world.log.inject(Injected::CommitRequestLost);
+    owner.step().unwrap_err();
+
+    let elsewhere = world.elsewhere();
+    let mut follower = elsewhere.shard(LAYOUT, 0);
+    follower.prepare(Role::Active).unwrap();
+    let mut restore = |patience_s| {
+        let until = world.clock.monotonic() + Duration::from_secs(patience_s);
+        let restored = follower.catch_up(Role::Active, false, Some(until));
+        let lives: Vec<Life> = follower.parts.views.iter().map(|view| view.life()).collect();
+        (restored.is_ok(), lives)
+    };
+    let (_, lives) = restore(4);
+    assert!(lives.iter().all(|life| life.reason().is_none()), "nothing to say yet");
+    let (restored, lives) = restore(6);
+    assert!(!restored);
+    let said: Vec<_> = lives.iter().filter_map(Life::reason).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(matches!(&lives[0], Life::Stalled(reason) if reason.contains("changelog of partition 0")), "{said:?}");
+
+    world.log.expire_transactions();
+    let (restored, lives) = restore(1);
+    assert!(restored && lives.len() == PARTITIONS as usize);
+    assert!(lives.iter().all(|life| life.name() == "restoring"), "it is for its owner to say that it runs");
+}
