@@ -24,7 +24,7 @@ pub enum Error {
     NotRunning { dir: PathBuf },
 
     /// Data that this version of the broker cannot read.
-    #[error("the broker's data in {} was written by Kafka {written}, and this stack runs {ours}, which cannot read it: choose another place with --dir, or begin anew with --fresh, which forgets that data", dir.display())]
+    #[error("the broker's data in {} was written by Kafka {written}, and this stack runs {ours}, which cannot read it: choose another place with --dir, or begin anew with --fresh, which forgets all earlier data", dir.display())]
     NewerData { dir: PathBuf, written: String, ours: String },
 
     // The caller repairs the machine.

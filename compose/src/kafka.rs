@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -64,13 +65,15 @@ pub fn prepare(config: &Config, java: &Path, libs: &Path) -> Result<()> {
     fs::write(&properties, text).map_err(Error::io("write", &properties))?;
     let log4j = dir.join("log4j2.properties");
     fs::write(&log4j, LOG4J).map_err(Error::io("write", &log4j))?;
+    let is_formatted = data.join("meta.properties").exists();
     let noted = dir.join("version");
-    if data.join("meta.properties").exists() {
-        let written = fs::read_to_string(&noted).unwrap_or_else(|_| UNNOTED_VERSION.to_string());
-        if is_newer(written.trim(), VERSION) {
-            return Err(Error::NewerData { dir: data, written: written.trim().to_string(), ours: VERSION.to_string() });
-        }
-        return note_version(&noted);
+    if is_formatted {
+        permit(&data, &noted)?;
+    }
+    // Before the data, or what is ended in between would have data without a note.
+    note_version(&noted)?;
+    if is_formatted {
+        return Ok(());
     }
     let log = config.log("kafka-format");
     let output = Command::new(java)
@@ -88,13 +91,29 @@ pub fn prepare(config: &Config, java: &Path, libs: &Path) -> Result<()> {
     let said = [output.stdout, output.stderr].concat();
     fs::write(&log, said).map_err(Error::io("write", &log))?;
     if output.status.success() {
-        return note_version(&noted);
+        return Ok(());
     }
     Err(Error::Step { what: "formatting Kafka's storage".into(), tail: health::tail(&log, 3), log })
 }
 
+/// Refuses data of a later version than ours, by the note beside it.
+fn permit(data: &Path, noted: &Path) -> Result<()> {
+    let written = match fs::read_to_string(noted) {
+        Ok(written) => written.trim().to_string(),
+        Err(error) if error.kind() == ErrorKind::NotFound => UNNOTED_VERSION.to_string(),
+        Err(error) => return Err(Error::io("read", noted)(error)),
+    };
+    if is_newer(&written, VERSION) {
+        return Err(Error::NewerData { dir: data.to_path_buf(), written, ours: VERSION.to_string() });
+    }
+    Ok(())
+}
+
+/// Whole or not at all.
 fn note_version(noted: &Path) -> Result<()> {
-    fs::write(noted, VERSION).map_err(Error::io("write", noted))
+    let part = noted.with_extension("part");
+    fs::write(&part, VERSION).map_err(Error::io("write", &part))?;
+    fs::rename(&part, noted).map_err(Error::io("rename", &part))
 }
 
 /// Of two versions whether the first is the later one. What is no version is not.

@@ -230,6 +230,10 @@ pub trait Log: Send + Sync + 'static {
     /// Watermarks of one partition, read uncommitted. Blocks up to a few seconds.
     fn watermarks(&self, at: TopicPartition) -> Result<Watermarks, LogError>;
 
+    /// First offset of a partition that read_committed readers may not see yet: of its earliest open transaction, without
+    /// one the high watermark. Blocks up to a second. For a diagnosis: it may cost a connection.
+    fn last_stable(&self, at: TopicPartition) -> Result<i64, LogError>;
+
     /// Deletes the records below the given offsets. Blocks up to a few seconds.
     fn delete_before(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError>;
 }

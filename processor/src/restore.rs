@@ -6,9 +6,9 @@
 //! the last stable offset (an open transaction would hide records below the watermark).
 //!
 //! Odd cases: a store ahead of the log, older than its beginning or older than it keeps tombstones: wiped once, restored
-//! whole. A changelog that cannot be read on although the broker answers: it waits, and says so.
+//! whole. A transaction in the changelog that nobody ends: it waits, and says so.
 
-mod standstill;
+mod stall;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::query::view::Life;
 use crate::shard::{Interrupt, ShardParts, interrupt_of_store};
 use crate::task::{OWNER_PREFIX, OWNER_TABLE, POSITION_KEY, Standing, Task, stage_rows};
 use crate::topology::{Application, Definition, FormatError};
-use standstill::{Pace, Standstill};
+use stall::{Pace, Stall};
 
 /// Records of one poll.
 const POLL_RECORDS: usize = 20_000;
@@ -88,7 +88,6 @@ pub(crate) fn catch_up<L: Log, A: Application>(
     }
     let mut polled = RecordBatch::default();
     let mut reached_at = parts.clock.monotonic();
-    let mut standstill = Standstill::new(reached_at);
     while !targets.is_empty() {
         parts.still(role)?;
         polled.clear();
@@ -97,16 +96,20 @@ pub(crate) fn catch_up<L: Log, A: Application>(
             Ok(()) => reached_at = now,
             // A client that was not polled while the broker was away reports each of its failed attempts, one by one,
             // long after the broker is back.
-            Err(LogError::Unavailable(_)) if now.saturating_sub(reached_at) < PATIENCE => continue,
+            Err(LogError::Unavailable(_)) if now.saturating_sub(reached_at) < PATIENCE => {
+                targets.iter_mut().for_each(|target| target.stall.begin_again(now));
+                continue;
+            }
             Err(error) => return Err(Interrupt::Retake(error.to_string())),
         }
         report.records += apply_polled(parts, role, &polled, tasks)?;
         let mut reached = Vec::new();
-        targets.retain(|target| {
+        targets.retain_mut(|target| {
             let position = consumer.position(target.at).ok().flatten();
             let task = &tasks[target.task(tasks)];
             let passed = position.unwrap_or(0).max(task.staged.changelog_offset);
             task.view.changelog_remaining.store((target.high - passed).max(0), Ordering::Relaxed);
+            target.watch(parts, task, passed);
             let done = passed >= target.high;
             if done {
                 reached.push((target.task(tasks), passed));
@@ -120,7 +123,6 @@ pub(crate) fn catch_up<L: Log, A: Application>(
             task.view.changelog_remaining.store(0, Ordering::Relaxed);
             task.view.restored(task.committed.commit_sequence);
         }
-        say_pace(&mut standstill, &targets, tasks, now);
         if let Some(Target { at, .. }) = targets.first().filter(|_| until.is_some_and(|until| now >= until)) {
             let reason = format!("the changelog of partition {} could not be read to its end in time", at.partition);
             return Err(Interrupt::Retake(format!("{reason}: a transaction may be open there")));
@@ -151,22 +153,10 @@ fn apply_polled<L: Log, A: Application>(
     Ok(applied)
 }
 
-/// Says of the partitions that are left when they stand still, and when they do not any more.
-fn say_pace(standstill: &mut Standstill, targets: &[Target], tasks: &[Task], now: Duration) {
-    let remaining = targets.iter().map(|target| target.remaining(tasks)).sum();
-    match standstill.look(remaining, now) {
-        Pace::Same => {}
-        Pace::Stalled => targets.iter().for_each(|target| target.say_stalled(&tasks[target.task(tasks)])),
-        Pace::Resumed => {
-            let stalled = tasks.iter().filter(|task| matches!(task.view.life(), Life::Stalled(_)));
-            stalled.for_each(|task| task.view.set_life(Life::Restoring));
-        }
-    }
-}
-
 struct Target {
     at: TopicPartition,
     high: i64,
+    stall: Stall,
 }
 
 impl Target {
@@ -175,22 +165,35 @@ impl Target {
         tasks.iter().position(|task| task.partition == self.at.partition).unwrap_or(0)
     }
 
-    /// Offsets to pass before the watermark.
-    fn remaining(&self, tasks: &[Task]) -> i64 {
-        tasks[self.task(tasks)].view.changelog_remaining.load(Ordering::Relaxed)
+    /// Says when the reader, who has passed so many offsets, gets no further, and when it does again. Nobody else would:
+    /// the broker answers, the instance lives, and the shard does nothing.
+    fn watch<L: Log, A: Application>(&mut self, parts: &ShardParts<L, A>, task: &Task, passed: i64) {
+        // Not the time of the poll: to apply what it gave may have taken long.
+        let now = parts.clock.monotonic();
+        match self.stall.look(self.high - passed, now) {
+            Pace::Same => {}
+            Pace::Resumed => task.view.set_life(Life::Restoring),
+            Pace::Stalled => match parts.log.last_stable(self.at) {
+                Ok(stable) => self.say_stalled(task, passed, stable),
+                // Whoever is away ends no transaction, and gives nothing to read.
+                Err(_) => self.stall.begin_again(now),
+            },
+        }
     }
 
-    /// Nobody else would: the broker answers, the instance lives, and the shard does nothing.
-    fn say_stalled(&self, task: &Task) {
+    fn say_stalled(&mut self, task: &Task, passed: i64, stable: i64) {
         let (partition, high) = (task.partition, self.high);
-        let next = high - task.view.changelog_remaining.load(Ordering::Relaxed);
-        let reason = format!(
-            "the changelog of partition {partition} cannot be read past offset {next} of {high}, though the broker \
-             answers: a transaction there was neither committed nor aborted"
-        );
-        tracing::warn!(partition, reason, "the restore stands still");
+        let why = if stable <= passed {
+            "a transaction there is neither committed nor aborted"
+        } else {
+            "the broker has more, which does not come"
+        };
+        let reason =
+            format!("the changelog of partition {partition} cannot be read past offset {passed} of {high}: {why}");
+        tracing::warn!(partition, reason, "the restore is stalled");
         metrics::counter!("kontor_restore_stalls_total").increment(1);
         task.view.set_life(Life::Stalled(reason));
+        self.stall.said();
     }
 }
 
@@ -214,7 +217,8 @@ fn target_of<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) 
     }
     // To read the marker would take as long as the fetch that is under way when a standby becomes the owner: up to half a
     // second, because nothing is written meanwhile.
-    Ok((!holds_all(parts, task, log.high)).then_some(Target { at, high: log.high }))
+    let stall = Stall::new(log.high - task.committed.changelog_offset, parts.clock.monotonic());
+    Ok((!holds_all(parts, task, log.high)).then_some(Target { at, high: log.high, stall }))
 }
 
 /// Whether the store holds everything below this watermark. One offset behind what was applied can only be the marker of

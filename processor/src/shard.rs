@@ -175,7 +175,8 @@ impl<L: Log, A: Application> Shard<L, A> {
                     Err(Interrupt::Released) => {}
                     Err(Interrupt::Stop(reason)) => return Some(Exit::Stopped(reason)),
                     Err(interrupt) => {
-                        tracing::warn!(shard, ?interrupt, "the claim could not be read; initialising again")
+                        tracing::warn!(shard, ?interrupt, "the claim could not be read; initialising again");
+                        self.set_life(|task| Life::Waiting(Arc::clone(&task.store), format!("fenced: {reason}")));
                     }
                 }
             }

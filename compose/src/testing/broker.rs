@@ -85,9 +85,7 @@ impl Broker {
         let began = Instant::now();
         loop {
             if let Some(status) = self.ended() {
-                let how = format!("exit code {:?}, signal {:?}", status.code(), status.signal());
-                let (name, log) = (self.spec.name.clone(), self.spec.log.clone());
-                return Err(Error::ChildDied { name, how, tail: health::tail(&log, 8), log });
+                return Err(self.died(status));
             }
             let health = self.spec.health.clone();
             if tokio::task::spawn_blocking(move || health.probe()).await.unwrap_or(false) {
@@ -124,6 +122,12 @@ impl Broker {
         Ok(())
     }
 
+    fn died(&self, status: ExitStatus) -> Error {
+        let how = format!("exit code {:?}, signal {:?}", status.code(), status.signal());
+        let (name, log) = (self.spec.name.clone(), self.spec.log.clone());
+        Error::ChildDied { name, how, tail: health::tail(&log, 8), log }
+    }
+
     fn ended(&mut self) -> Option<ExitStatus> {
         let (child, _) = self.child.as_mut()?;
         child.try_wait().ok().flatten()
@@ -134,15 +138,27 @@ impl Broker {
         let Some((_, process)) = self.child.as_ref() else { return Ok(()) };
         process.signal(Signal::TERM);
         let began = Instant::now();
-        while self.ended().is_none() {
-            if began.elapsed() >= self.spec.patience {
-                let (name, waited_s) = (self.spec.name.clone(), self.spec.patience.as_secs());
-                return Err(Error::Usage(format!("{name} has not ended {waited_s} s after SIGTERM")));
+        loop {
+            match self.ended() {
+                // What a Java machine ends with that was asked to.
+                Some(status) if status.code() == Some(128 + Signal::TERM.as_raw()) => break,
+                Some(status) => return Err(self.died(status)),
+                None if began.elapsed() >= self.spec.patience => {
+                    let what = format!("{} ends after SIGTERM", self.spec.name);
+                    return Err(Error::Deadline { what, waited_ms: began.elapsed().as_millis() });
+                }
+                None => tokio::time::sleep(LOOK_INTERVAL).await,
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
         }
         self.child = None;
         Ok(())
+    }
+
+    /// Whether one of its logs says this.
+    pub fn has_said(&self, text: &str) -> bool {
+        let logs = fs::read_dir(self.dir.join("logs")).into_iter().flatten().flatten();
+        let mut texts = logs.filter_map(|log| fs::read(log.path()).ok());
+        texts.any(|log| String::from_utf8_lossy(&log).contains(text))
     }
 
     /// SIGKILL, and waits until the kernel has taken it. Nothing when it has ended already.

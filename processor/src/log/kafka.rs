@@ -29,6 +29,9 @@ use crate::transaction::TIMEOUT;
 /// Wait for one answer about watermarks.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Wait for the answer to a question that only helps to say what is wrong.
+const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Records that one consumer may hold in advance: those of two transactions.
 const QUEUED_RECORDS: usize = 4000;
 
@@ -156,6 +159,17 @@ impl Log for KafkaLog {
             .fetch_watermarks(topic, at.partition, WATERMARK_TIMEOUT)
             .map_err(|error| fault::of_read(error, topic))?;
         Ok(Watermarks { low, high })
+    }
+
+    fn last_stable(&self, at: TopicPartition) -> Result<i64, LogError> {
+        let topic = self.topics.name(at.topic);
+        let mut config = base(&self.options, "diagnosis");
+        // Which end a broker tells goes by the isolation of whoever asks.
+        config.set("isolation.level", "read_committed");
+        let asking: BaseConsumer = config.create().map_err(|error| LogError::Refused(format!("client: {error}")))?;
+        let answer = asking.fetch_watermarks(topic, at.partition, DIAGNOSIS_TIMEOUT);
+        drop_elsewhere(asking);
+        answer.map(|(_, stable)| stable).map_err(|error| fault::of_read(error, topic))
     }
 
     fn delete_before(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError> {

@@ -118,11 +118,6 @@ impl MemoryLog {
         self.with(|broker| broker.last_decided(at, key))
     }
 
-    /// First offset that read_committed readers may not see yet.
-    pub fn last_stable(&self, at: TopicPartition) -> Result<i64, LogError> {
-        self.with(|broker| Ok(broker.partition(at)?.last_stable()))
-    }
-
     /// Deletes records below `offset`, at most all; returns the new low watermark.
     pub fn delete_below(&self, at: TopicPartition, offset: i64) -> Result<i64, LogError> {
         let low = self.with(|broker| Ok(broker.partition_mut(at)?.delete_below(offset)));
@@ -329,6 +324,10 @@ impl Log for MemoryLog {
             let partition = broker.partition(at)?;
             Ok(Watermarks { low: partition.low(), high: partition.high() })
         })
+    }
+
+    fn last_stable(&self, at: TopicPartition) -> Result<i64, LogError> {
+        self.with(|broker| Ok(broker.partition(at)?.last_stable()))
     }
 
     fn delete_before(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError> {

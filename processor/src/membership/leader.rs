@@ -90,6 +90,7 @@ impl<L: Log> Leader<L> {
                 Err(TryRecvError::Disconnected) => return self.resign("its thread ended"),
             }
         }
+        let is_of_others = self.is_of_others(directory);
         match &mut self.state {
             State::Follower => {
                 if self.is_my_turn(directory, roster) {
@@ -98,6 +99,8 @@ impl<L: Log> Leader<L> {
             }
             State::Taking(_) => {}
             State::Leading { read_to: wanted, .. } if read_to < *wanted => {}
+            // Taken before it was read: who is alone takes the lead as soon as it sees itself among the members.
+            State::Leading { .. } if is_of_others => self.resign("the shards are of another layout"),
             State::Leading { .. } => {
                 if let Some(next) = self.decide(directory, roster)
                     && let Err(fault) = self.write(&next)
@@ -115,11 +118,10 @@ impl<L: Log> Leader<L> {
             return false;
         }
         let (me, _) = &self.me;
+        if self.is_of_others(directory) {
+            return false;
+        }
         if let Some(assignment) = &directory.assignment {
-            // Of another layout: not for me to decide about.
-            if Layout::of_assignment(assignment) != self.field.layout {
-                return false;
-            }
             let (leader, life) = (&assignment.leader, &assignment.leader_incarnation);
             // It is me: then somebody fenced me, and has not said anything since.
             if leader == me && *life == self.me.1 {
@@ -136,6 +138,12 @@ impl<L: Log> Leader<L> {
         }
         let turn = roster.living().iter().position(|member| member.instance == *me).unwrap_or(0);
         self.leaderless_beats >= u32::try_from(turn).unwrap_or(u32::MAX).saturating_mul(TURN_BEATS)
+    }
+
+    /// The assignment is of another layout: not for me to decide about.
+    fn is_of_others(&self, directory: &Directory) -> bool {
+        let layout = directory.assignment.as_ref().map(Layout::of_assignment);
+        layout.is_some_and(|layout| layout != self.field.layout)
     }
 
     /// On a thread of its own: heartbeats must go on meanwhile.
@@ -178,9 +186,7 @@ impl<L: Log> Leader<L> {
     fn decide(&self, directory: &Directory, roster: &Roster) -> Option<Assignment> {
         let Field { layout: Layout { number: layout, shards }, rules, .. } = self.field;
         let previous = directory.assignment.as_ref();
-        // Another layout came while I led: then I am fenced.
-        let same_layout = previous.filter(|previous| previous.layout == layout);
-        let before = same_layout.map_or(&[][..], |previous| &previous.shards);
+        let before = previous.map_or(&[][..], |previous| &previous.shards);
         // Whoever died before I began must not be given shards: until that is found out I only say that I lead.
         let decided = if roster.is_settled() || before.is_empty() {
             assignment::next(before, shards, &roster.candidates(layout), rules)
@@ -188,9 +194,8 @@ impl<L: Log> Leader<L> {
             before.to_vec()
         };
         let (leader, leader_incarnation) = self.me.clone();
-        let known = previous.is_some_and(|previous| {
-            previous.leader == leader && previous.leader_incarnation == leader_incarnation && previous.layout == layout
-        });
+        let known = previous
+            .is_some_and(|previous| previous.leader == leader && previous.leader_incarnation == leader_incarnation);
         if known && decided == before {
             return None;
         }
@@ -222,4 +227,50 @@ impl<L: Log> Leader<L> {
 /// Moves under way, for people.
 fn moves(assignment: &Assignment) -> usize {
     assignment.shards.iter().filter(|owners| !owners.warming.is_empty()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::records::ShardOwners;
+
+    use super::*;
+    use crate::log::Topics;
+    use crate::log::memory::MemoryLog;
+    use crate::testing::ManualClock;
+
+    const ID: &str = "leader";
+
+    /// One that leads, of a layout with so many shards, and its log.
+    fn leading(shards: i32) -> (Leader<MemoryLog>, MemoryLog) {
+        let mut topics = Topics::new(1);
+        let control = topics.add("control");
+        let log = MemoryLog::simulated(topics, ManualClock::shared(0));
+        let layout = Layout { number: 1, shards };
+        let field = Field { control, transactional_id: ID.to_owned(), layout, rules: Rules::default() };
+        let me = ("a".to_owned(), "1".to_owned());
+        let mut leader = Leader::new(Arc::new(log.clone()), field, me, Encoder::new(1));
+        leader.begin(log.producer(ID, INIT_DEADLINE).unwrap());
+        assert!(leader.leads());
+        (leader, log)
+    }
+
+    /// What is read is the assignment of a layout with two shards. Gives the number of records written.
+    fn step(leader: &mut Leader<MemoryLog>, log: &MemoryLog) -> usize {
+        let owners = || ShardOwners { active: "b".to_owned(), ..ShardOwners::default() };
+        let shards = vec![owners(), owners()];
+        let assignment = Assignment { epoch: 1, layout: 1, leader: "b".to_owned(), shards, ..Assignment::default() };
+        let directory = Directory { assignment: Some(assignment), ..Directory::default() };
+        leader.step(&directory, &Roster::new("a", "1"), 0);
+        log.read_committed(leader.at()).unwrap().len()
+    }
+
+    #[test]
+    fn the_lead_is_given_back_when_the_assignment_is_of_another_layout() {
+        let (mut leader, log) = leading(1);
+        assert_eq!(step(&mut leader, &log), 0, "the assignment of others stays");
+        assert!(!leader.leads());
+        let (mut leader, log) = leading(2);
+        assert_eq!(step(&mut leader, &log), 1, "who leads says so");
+        assert!(leader.leads());
+    }
 }

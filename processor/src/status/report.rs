@@ -51,6 +51,8 @@ pub struct Shard {
     active: String,
     /// As its owner says it, the worst of its partitions; `silent` when it does not answer.
     state: String,
+    /// Why, where its owner has more to say than that.
+    reason: String,
     /// Changelog records before its commands run.
     remaining: i64,
     /// Event records before its history is complete.
@@ -86,11 +88,13 @@ impl Report {
                     Follower { name: name.clone(), lag }
                 };
                 let partitions = answers.get(&owners.active).map(|answer| of_shard(&answer.after.partitions, shard));
+                let (state, reason) = partitions.as_deref().map_or(("silent", ""), worst);
                 let sum = |of: fn(&PartitionStatus) -> i64| partitions.iter().flatten().map(|status| of(status)).sum();
                 Shard {
                     shard,
                     active: owners.active.clone(),
-                    state: partitions.as_deref().map_or("silent", worst).to_owned(),
+                    state: state.to_owned(),
+                    reason: reason.to_owned(),
                     remaining: sum(|status| status.changelog_remaining),
                     history_remaining: sum(|status| status.history_remaining),
                     standbys: owners.standbys.iter().map(follower).collect(),
@@ -134,6 +138,9 @@ impl Report {
         let head = ["shard", "active", "state", "to restore", "history", "standbys (lag)", "warming (lag)"];
         columns(&mut out, &head, rows.collect());
         for one in &self.shards {
+            if !one.reason.is_empty() && !one.stopped.contains_key(&one.active) {
+                let _ = writeln!(out, "\nshard {} is {} at {}: {}", one.shard, one.state, one.active, one.reason);
+            }
             for (name, reason) in &one.stopped {
                 let _ = writeln!(out, "\nshard {} stopped at {name}, and needs an operator: {reason}", one.shard);
             }
@@ -194,10 +201,14 @@ fn of_shard(partitions: &[PartitionStatus], shard: i32) -> Vec<&PartitionStatus>
     partitions.iter().filter(|status| status.shard == shard).collect()
 }
 
-/// The state that is furthest from running.
-fn worst<'s>(partitions: &[&'s PartitionStatus]) -> &'s str {
-    let state = partitions.iter().map(|status| status.state.as_str()).find(|state| *state != "running");
-    state.unwrap_or(if partitions.is_empty() { "unknown" } else { "running" })
+/// The states of a partition, the one that is furthest from running last. One that is not known is further.
+const STATES: [&str; 8] = ["running", "standby", "elsewhere", "starting", "restoring", "waiting", "stalled", "stopped"];
+
+/// The state that is furthest from running, and the reason of the first partition that has it.
+fn worst<'s>(partitions: &[&'s PartitionStatus]) -> (&'s str, &'s str) {
+    let rank = |state: &str| STATES.iter().position(|known| *known == state).unwrap_or(STATES.len());
+    let worst = partitions.iter().rev().max_by_key(|status| rank(&status.state));
+    worst.map_or(("unknown", ""), |status| (&status.state, &status.reason))
 }
 
 /// Columns as wide as what is in them.
@@ -294,6 +305,28 @@ mod tests {
                 "shard 1 stopped at b, and needs an operator: see its log",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_furthest_from_running_is_said_with_its_reason() {
+        let partition = |state: &str, reason: &str| PartitionStatus {
+            state: state.to_owned(),
+            reason: reason.to_owned(),
+            ..PartitionStatus::default()
+        };
+        let partitions = [
+            partition("running", ""),
+            partition("restoring", ""),
+            partition("stalled", "at 7"),
+            partition("stalled", ""),
+        ];
+        let partitions: Vec<&PartitionStatus> = partitions.iter().collect();
+        assert_eq!(worst(&partitions), ("stalled", "at 7"));
+        assert_eq!(worst(&partitions[..2]), ("restoring", ""));
+        assert_eq!(worst(&[]), ("unknown", ""));
+        let mut report = report(&[(0, "running"), (1, "stalled")]);
+        report.shards[1].reason = "a transaction is open".to_owned();
+        assert!(report.table().contains("\nshard 1 is stalled at a: a transaction is open\n"), "{}", report.table());
     }
 
     #[test]

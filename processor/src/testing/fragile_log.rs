@@ -70,6 +70,10 @@ impl Log for FragileLog {
         self.log.watermarks(at)
     }
 
+    fn last_stable(&self, at: TopicPartition) -> Result<i64, LogError> {
+        self.log.last_stable(at)
+    }
+
     fn delete_before(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError> {
         self.fuse.step("before deletion");
         self.log.delete_before(offsets)

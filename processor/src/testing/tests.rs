@@ -7,6 +7,6 @@ mod idle;
 mod layouts;
 mod ledger;
 mod schedules;
-mod standstill;
+mod stall;
 mod workload;
 mod world;

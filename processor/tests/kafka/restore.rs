@@ -117,7 +117,7 @@ async fn f16_killed_in_the_middle_of_a_restore_it_goes_on_where_it_was() {
         processor.launch_again();
         let restoring = || async {
             let states = processor.states().await;
-            states.first().is_some_and(|state| state == "restoring") && states[1] == "running"
+            states.first().is_some_and(|state| state == "restoring" || state == "stalled") && states[1] == "running"
         };
         eventually(DEADLINE, "one shard restores, the other runs", restoring).await.unwrap();
         processor.kill();

@@ -27,7 +27,8 @@ async fn r01_ready_only_when_caught_up_to_the_high_watermark() {
     // One shard runs; the other waits for what is below its high watermark, and serves nothing meanwhile.
     let waits = || async {
         let states = processor.states().await;
-        states.len() == 4 && states[0] == "running" && states[2] == "running" && states[1] == "restoring"
+        let waits = states.get(1).is_some_and(|state| state == "restoring" || state == "stalled");
+        states.len() == 4 && states[0] == "running" && states[2] == "running" && waits
     };
     eventually(DEADLINE, "the shard of the open transaction waits", waits).await.unwrap();
     let (ready, state) = processor.readiness().await.unwrap();
@@ -37,6 +38,12 @@ async fn r01_ready_only_when_caught_up_to_the_high_watermark() {
     assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
     let sent = bank.pay(&holder, "a shop", 1);
     assert!(!processor.readiness().await.unwrap().0, "still not");
+    // After a while it says what it waits for.
+    let stalled = || async { processor.states().await.get(1).is_some_and(|state| state == "stalled") };
+    eventually(DEADLINE, "the shard of the open transaction is called stalled", stalled).await.unwrap();
+    let (_, state) = processor.readiness().await.unwrap();
+    let reason = state["partitions"][1]["reason"].as_str().unwrap();
+    assert!(reason.contains("neither committed nor aborted"), "{state}");
 
     open.abort().await;
     processor.ready().await;

@@ -13,7 +13,7 @@ use crate::query::view::Life;
 const LAYOUT: Layout = Layout { number: 1, shards: 1 };
 
 #[test]
-fn a_restore_that_stands_still_says_so_and_goes_on_when_it_can() {
+fn a_stalled_restore_says_so_and_goes_on_when_it_can() {
     let mut world = World::new();
     let mut owner = world.owners(LAYOUT).remove(0);
     world.command(0);
@@ -35,10 +35,32 @@ fn a_restore_that_stands_still_says_so_and_goes_on_when_it_can() {
     assert!(!restored);
     let said: Vec<_> = lives.iter().filter_map(Life::reason).collect();
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(matches!(&lives[0], Life::Stalled(reason) if reason.contains("changelog of partition 0")), "{said:?}");
+    assert!(matches!(&lives[0], Life::Stalled(_)) && said[0].contains("changelog of partition 0"), "{said:?}");
+    assert!(said[0].ends_with("neither committed nor aborted"), "{said:?}");
 
     world.log.expire_transactions();
     let (restored, lives) = restore(1);
     assert!(restored && lives.len() == PARTITIONS as usize);
     assert!(lives.iter().all(|life| life.name() == "restoring"), "it is for its owner to say that it runs");
+}
+
+#[test]
+fn a_broker_that_is_away_is_not_taken_for_a_stalled_restore() {
+    let mut world = World::new();
+    let mut owner = world.owners(LAYOUT).remove(0);
+    world.command(0);
+    world.log.inject(Injected::CommitRequestLost);
+    owner.step().unwrap_err();
+
+    let elsewhere = world.elsewhere();
+    let mut follower = elsewhere.shard(LAYOUT, 0);
+    follower.prepare(Role::Active).unwrap();
+    // Away for longer than a restore is stalled for, with a word now and then.
+    for _ in 0..200 {
+        (0..100).for_each(|_| world.log.inject(Injected::PollEmpty));
+        world.log.inject(Injected::PollUnavailable);
+    }
+    let until = world.clock.monotonic() + Duration::from_secs(12);
+    follower.catch_up(Role::Active, false, Some(until)).unwrap_err();
+    assert!(follower.parts.views.iter().all(|view| view.life().reason().is_none()));
 }
