@@ -3,26 +3,32 @@
 use std::time::Duration;
 
 use super::harness::PARTITIONS;
+use super::ledger::Ledger;
 use super::world::World;
 use crate::clock::Clock;
 use crate::layout::Layout;
-use crate::log::memory::Injected;
+use crate::log::memory::{Injected, MemoryLog};
 use crate::membership::Role;
 use crate::query::view::Life;
+use crate::shard::Shard;
 
 const LAYOUT: Layout = Layout { number: 1, shards: 1 };
 
-#[test]
-fn a_stalled_restore_says_so_and_goes_on_when_it_can() {
+/// A shard of another process, ready to restore, and in the changelog of partition 0 a transaction whose owner is silent.
+fn before_an_open_transaction() -> (World, Shard<MemoryLog, Ledger>) {
     let mut world = World::new();
     let mut owner = world.owners(LAYOUT).remove(0);
     world.command(0);
     world.log.inject(Injected::CommitRequestLost);
     owner.step().unwrap_err();
-
-    let elsewhere = world.elsewhere();
-    let mut follower = elsewhere.shard(LAYOUT, 0);
+    let mut follower = world.elsewhere().shard(LAYOUT, 0);
     follower.prepare(Role::Active).unwrap();
+    (world, follower)
+}
+
+#[test]
+fn a_stalled_restore_says_so_and_goes_on_when_it_can() {
+    let (world, mut follower) = before_an_open_transaction();
     let mut restore = |patience_s| {
         let until = world.clock.monotonic() + Duration::from_secs(patience_s);
         let restored = follower.catch_up(Role::Active, false, Some(until));
@@ -46,15 +52,7 @@ fn a_stalled_restore_says_so_and_goes_on_when_it_can() {
 
 #[test]
 fn a_broker_that_is_away_is_not_taken_for_a_stalled_restore() {
-    let mut world = World::new();
-    let mut owner = world.owners(LAYOUT).remove(0);
-    world.command(0);
-    world.log.inject(Injected::CommitRequestLost);
-    owner.step().unwrap_err();
-
-    let elsewhere = world.elsewhere();
-    let mut follower = elsewhere.shard(LAYOUT, 0);
-    follower.prepare(Role::Active).unwrap();
+    let (world, mut follower) = before_an_open_transaction();
     // Away for longer than a restore is stalled for, with a word now and then.
     for _ in 0..200 {
         (0..100).for_each(|_| world.log.inject(Injected::PollEmpty));
