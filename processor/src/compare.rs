@@ -226,6 +226,7 @@ mod tests {
             application: "test".to_owned(),
             layout: 1,
             shards: 1,
+            standbys: 1,
             topics: topics.clone(),
             inputs: Vec::new(),
             changelog,

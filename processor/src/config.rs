@@ -73,9 +73,9 @@ pub struct RunArgs {
     /// Failure domain of this instance: standbys are placed in other ones where there are any.
     #[arg(long, env = "KONTOR_RACK", default_value = "")]
     pub rack: String,
-    /// Standbys of each shard, as far as there are instances for them. The leader's setting counts.
-    #[arg(long, env = "KONTOR_STANDBYS", default_value_t = 1)]
-    pub standbys: usize,
+    /// Standbys of each shard instead of those that topics.yaml declares, as far as there are instances for them. The leader's setting counts.
+    #[arg(long, env = "KONTOR_STANDBYS")]
+    pub standbys: Option<usize>,
     /// Seconds for which this instance keeps its shards when it is stopped (a restart); 0: it gives them away at once.
     #[arg(long, env = "KONTOR_GRACE_SECONDS", default_value_t = 0)]
     pub grace_seconds: u16,

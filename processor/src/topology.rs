@@ -20,6 +20,8 @@ pub struct Definition {
     pub layout: i32,
     /// Number of shards.
     pub shards: i32,
+    /// Instances besides the owner that follow each shard, as far as there are instances for them.
+    pub standbys: usize,
     /// All topics; `topics.partitions` is the number of tasks.
     pub topics: Topics,
     /// Topics that are processed.

@@ -112,6 +112,7 @@ pub fn definition(
         application: application_name(topology),
         layout: topology.layout,
         shards: topology.shards,
+        standbys: topology.standbys,
         topics,
         inputs: vec![
             Input { topic: roles.commands, bad_record: BadRecord::DeadLetter, prune: false },

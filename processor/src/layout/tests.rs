@@ -63,6 +63,7 @@ impl World {
             application: "test".to_owned(),
             layout: 2,
             shards: 3,
+            standbys: 1,
             topics,
             inputs: Vec::new(),
             changelog,

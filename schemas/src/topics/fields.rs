@@ -1,5 +1,7 @@
 //! A YAML mapping that is emptied key by key, so that what is left over is known, and every error carries its path.
 
+use std::ops::RangeInclusive;
+
 use serde_yaml_ng::{Mapping, Value};
 
 use super::load::TopologyError;
@@ -52,15 +54,25 @@ impl Fields {
 
     /// A whole number from 1 to `most`.
     pub(super) fn count(&mut self, key: &'static str, most: i32) -> Result<Option<i32>, TopologyError> {
+        self.number(key, 1..=most)
+    }
+
+    /// A whole number within these bounds.
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<i32>,
+    ) -> Result<Option<i32>, TopologyError> {
         let path = self.at(key);
+        let (least, most) = (bounds.start(), bounds.end());
         self.value(key)
             .map(|value| {
                 value
                     .as_i64()
                     .and_then(|number| i32::try_from(number).ok())
-                    .filter(|number| (1..=most).contains(number))
+                    .filter(|number| bounds.contains(number))
                     .ok_or_else(|| {
-                        bad(&path, format!("must be a whole number from 1 to {most}, found {}", kind(&value)))
+                        bad(&path, format!("must be a whole number from {least} to {most}, found {}", kind(&value)))
                     })
             })
             .transpose()

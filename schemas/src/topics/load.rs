@@ -37,6 +37,8 @@ pub enum TopologyError {
 
 /// More partitions than that are a slip of the finger.
 const MOST_PARTITIONS: i32 = 10_000;
+/// More standbys of one shard than that are one, too.
+const MOST_STANDBYS: i32 = 10;
 
 impl Topology {
     /// Reads and checks a declaration.
@@ -56,6 +58,7 @@ impl Topology {
             return Err(bad("shards", format!("must be at most partitions ({partitions}), found {shards}")));
         }
         let layout = required(top.count("layout", i32::MAX)?, "layout")?;
+        let standbys = top.number("standbys", 0..=MOST_STANDBYS)?.map_or(1, i32::unsigned_abs) as usize;
         let replication = top.count("replication", 100)?.unwrap_or(3);
         let protected = top.strings("protected")?;
         let defaults = match top.value("defaults") {
@@ -65,8 +68,16 @@ impl Topology {
         let declared = Fields::of("topics", required(top.value("topics"), "topics")?)?.entries()?;
         top.finish()?;
 
-        let mut topology =
-            Self { partitions, shards, layout, replication, protected, prefix: String::new(), topics: Vec::new() };
+        let mut topology = Self {
+            partitions,
+            shards,
+            layout,
+            standbys,
+            replication,
+            protected,
+            prefix: String::new(),
+            topics: Vec::new(),
+        };
         for (name, value) in declared {
             let topic = topic(&topology, &defaults, &name, value)?;
             topology.topics.push(topic);

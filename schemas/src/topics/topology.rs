@@ -13,6 +13,8 @@ pub struct Topology {
     pub shards: i32,
     /// Version of the sharding; whoever changes `shards` raises it.
     pub layout: i32,
+    /// Instances besides the owner that follow each shard, as far as there are instances for them.
+    pub standbys: usize,
     /// Replicas of each partition, where the cluster has as many brokers.
     pub replication: i32,
     /// Patterns (`*` at the end) of topics that are never deleted, without prefix.

@@ -26,6 +26,7 @@ impl Notes {
             application: "notes".to_owned(),
             layout: 1,
             shards: 1,
+            standbys: 1,
             topics,
             inputs: Vec::new(),
             changelog,

@@ -78,6 +78,7 @@ impl Ledger {
             application,
             layout: layout.number,
             shards: layout.shards,
+            standbys: 1,
             topics,
             inputs,
             changelog,

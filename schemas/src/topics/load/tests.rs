@@ -11,7 +11,10 @@ fn ours() -> Topology {
 #[test]
 fn our_own_declaration_says_what_the_system_needs() {
     let topology = ours();
-    assert_eq!((topology.partitions, topology.shards, topology.layout, topology.replication), (12, 6, 1, 3));
+    assert_eq!(
+        (topology.partitions, topology.shards, topology.layout, topology.standbys, topology.replication),
+        (12, 6, 1, 1, 3)
+    );
     let names: Vec<&str> = topology.topics.iter().map(|topic| topic.base.as_str()).collect();
     assert_eq!(
         names,
@@ -69,11 +72,20 @@ fn one_subject_for_a_topic_of_one_record() {
     assert_eq!(topology.topics[0].subject("nl.openweb.data.Heartbeat"), "beats-value");
 }
 
+#[test]
+fn standbys_may_be_none_and_are_one_where_nothing_is_said() {
+    for (line, standbys) in [("", 1), ("standbys: 0\n", 0), ("standbys: 2\n", 2)] {
+        let text = OURS.replacen("standbys: 1\n", line, 1);
+        assert_eq!(Topology::parse(&text).unwrap().standbys, standbys, "{line:?}");
+    }
+}
+
 /// (what is replaced in our own declaration, by what, the error)
 const WRONG: &[(&str, &str, &str)] = &[
     ("partitions: 12\n", "partitons: 12\n", "partitions: is missing"),
     ("shards: 6\n", "shards: 13\n", "shards: must be at most partitions (12), found 13"),
     ("shards: 6\n", "shards: 0\n", "shards: must be a whole number from 1 to 10000, found 0"),
+    ("standbys: 1\n", "standbys: -1\n", "standbys: must be a whole number from 0 to 10, found -1"),
     ("layout: 1\n", "layout: one\n", "layout: must be a whole number from 1 to 2147483647, found \"one\""),
     ("replication: 3\n", "replication: 2.5\n", "replication: must be a whole number from 1 to 100, found 2.5"),
     ("replication: 3\n", "replicaton: 3\n", "replicaton: unknown key, did you mean replication?"),
