@@ -192,6 +192,7 @@ impl Feed {
             prefix: Vec::new(),
             after: Some(rows::transaction_key(*last)),
             snapshot: false,
+            filter: Vec::new(),
         };
         let mut watch = match processors.watch(request).await {
             Ok(watch) => watch,

@@ -44,6 +44,8 @@ pub struct Range {
     pub reverse: bool,
     /// Rows at most, 1 to 1000.
     pub limit: u32,
+    /// Which rows are wanted, in the words of the table; empty: all.
+    pub filter: Vec<u8>,
 }
 
 impl Processors {
@@ -127,6 +129,7 @@ impl Processors {
                 tokens: reading.at_least.clone(),
                 timeout_ms: bounds.wait_ms(),
                 stale_ms_max: bounds.stale_ms_max,
+                filter: range.filter,
             };
             async move { processor.calls.scan(limited(request, bounds.timeout_ms)).await }
         };

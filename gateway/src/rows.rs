@@ -54,8 +54,15 @@ pub fn partition_of_transaction(id: i64, partitions: i32) -> Option<i32> {
 /// transactions without a gap, so whoever misses one sees it.
 #[must_use]
 pub fn follows(earlier: i64, later: i64, partitions: i32) -> bool {
+    is_nth_after(earlier, later, 1, partitions)
+}
+
+/// Whether `later` is the `nth` transaction of the partition after `earlier` (0: before the first one), so that whoever
+/// has counted so many between them has met them all.
+#[must_use]
+pub fn is_nth_after(earlier: i64, later: i64, nth: u32, partitions: i32) -> bool {
     let number = |id: i64| id / i64::from(partitions.max(1));
-    number(earlier).checked_add(1) == Some(number(later))
+    number(earlier).checked_add(nth.into()) == Some(number(later))
 }
 
 /// Reads a row; what cannot be read is a defect between our own parts and is said as such.
@@ -84,6 +91,7 @@ mod tests {
             assert_eq!(follows(earlier, later, 12), follows_it, "{earlier} {later}");
         }
         assert!(!follows(i64::MAX, 0, 1));
+        assert!(is_nth_after(13, 49, 3, 12) && !is_nth_after(13, 49, 2, 12) && !is_nth_after(i64::MAX, 0, 1, 1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod gap;
 pub mod http;
 pub mod service;
+mod sift;
 pub mod view;
 mod watch;
 

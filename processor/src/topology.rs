@@ -180,6 +180,9 @@ impl From<FormatError> for ProcessError {
 /// Receives the rows that an event becomes.
 pub type RowSink<'a> = &'a mut dyn FnMut(TableId, &[u8], &[u8]);
 
+/// Whether a caller wants a row, by its value as presented to that caller.
+pub type RowFilter = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 /// The answer for a caller that waits for a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -216,6 +219,11 @@ pub trait Application: Send + Sync + 'static {
         row: &[u8],
         lookup: &dyn Fn(TableId, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
     ) -> Result<Vec<u8>, ProcessError>;
+
+    /// Makes a caller's filter ready for the rows of this table. The error tells the caller what is wrong with it.
+    fn filter(&self, _table: TableId, _filter: &[u8]) -> Result<RowFilter, String> {
+        Err("the rows of this table know no filter".to_owned())
+    }
 
     /// How much each key of this table is greater than the one before, when its keys are the identifiers that the task
     /// gives out ([`crate::context::TaskContext::set_last_transaction`]) as 8 bytes, big-endian, and each has a row.

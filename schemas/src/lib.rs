@@ -19,6 +19,7 @@ mod proto;
 pub mod records;
 mod registry;
 pub mod topics;
+mod transaction_filter;
 
 pub use codec::{DecodeError, EncodeError, Encoder, Writer};
 pub use frame::{FRAME_BYTES, FrameError, frame, unframe};

@@ -1,6 +1,10 @@
-//! Which transactions a subscriber or a page wants. All conditions must hold.
+//! Which transactions a subscriber or a page wants, as GraphQL asks for it. The conditions themselves are those of the
+//! query protocol: whatever is read from a table is filtered by the processor, before the network, and what comes live,
+//! once for all subscribers, is filtered here.
 
-use crate::rows::Transaction;
+use prost::Message;
+use schemas::bank_view::transaction_filter;
+use schemas::bank_view::{Transaction, TransactionFilter};
 
 /// Whether money left the account or came to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, async_graphql::Enum)]
@@ -21,18 +25,11 @@ impl Direction {
 }
 
 /// The conditions; absent ones hold for everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    iban: Option<String>,
-    min_amount: Option<u64>,
-    max_amount: Option<u64>,
-    direction: Option<Direction>,
-    descr_includes: Option<String>,
-}
+#[derive(Debug, Clone, Default)]
+pub struct Filter(TransactionFilter);
 
 impl Filter {
-    /// Amounts compare the absolute cents, so debits pass as well (where signed cents were compared, they never did);
-    /// a negative bound counts as 0. Case does not matter to `descr_includes`.
+    /// A negative bound counts as 0.
     #[must_use]
     pub fn new(
         iban: Option<String>,
@@ -42,39 +39,37 @@ impl Filter {
         descr_includes: Option<String>,
     ) -> Self {
         let bound = |amount: i64| u64::try_from(amount).unwrap_or(0);
-        Self {
+        let direction = match direction {
+            None => transaction_filter::Direction::Either,
+            Some(Direction::Debit) => transaction_filter::Direction::Debit,
+            Some(Direction::Credit) => transaction_filter::Direction::Credit,
+        };
+        let filter = TransactionFilter {
             iban,
-            min_amount: min_amount.map(bound),
-            max_amount: max_amount.map(bound),
-            direction,
-            descr_includes: descr_includes.map(|text| text.to_lowercase()),
-        }
+            amount_min: min_amount.map(bound),
+            amount_max: max_amount.map(bound),
+            direction: direction.into(),
+            description_includes: descr_includes.unwrap_or_default(),
+        };
+        Self(filter.lowered())
     }
 
-    /// Whether everything is wanted.
+    /// For a processor; empty when everything is wanted.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+    pub fn encode(&self) -> Vec<u8> {
+        self.0.encode_to_vec()
     }
 
     /// The account, when only one is wanted.
     #[must_use]
     pub fn iban(&self) -> Option<&str> {
-        self.iban.as_deref()
+        self.0.iban.as_deref()
     }
 
     /// Whether the transaction is wanted.
     #[must_use]
     pub fn accepts(&self, transaction: &Transaction) -> bool {
-        let amount = transaction.changed_by.unsigned_abs();
-        self.iban.as_ref().is_none_or(|iban| *iban == transaction.iban)
-            && self.min_amount.is_none_or(|least| amount >= least)
-            && self.max_amount.is_none_or(|most| amount <= most)
-            && self.direction.is_none_or(|direction| direction == Direction::of(transaction.changed_by))
-            && self
-                .descr_includes
-                .as_ref()
-                .is_none_or(|text| transaction.description.to_lowercase().contains(text.as_str()))
+        self.0.accepts(transaction)
     }
 }
 
@@ -82,29 +77,22 @@ impl Filter {
 mod tests {
     use super::*;
 
-    fn rent() -> Transaction {
-        Transaction { iban: "A".into(), changed_by: -1050, description: "Huur MEI".into(), ..Transaction::default() }
-    }
-
     fn accepts(filter: &Filter) -> bool {
-        filter.accepts(&rent())
+        filter.accepts(&Transaction { changed_by: -1050, description: "Huur MEI".into(), ..Transaction::default() })
     }
 
     #[test]
-    fn each_condition_alone() {
+    fn arguments_become_conditions() {
         let text = |text: &str| Some(text.to_owned());
         let cases = [
             (Filter::default(), true),
-            (Filter::new(text("A"), None, None, None, None), true),
             (Filter::new(text("B"), None, None, None, None), false),
-            (Filter::new(None, Some(1050), None, None, None), true),
             (Filter::new(None, Some(1051), None, None, None), false),
             (Filter::new(None, Some(-5), None, None, None), true),
-            (Filter::new(None, None, Some(1050), None, None), true),
             (Filter::new(None, None, Some(1049), None, None), false),
+            (Filter::new(None, None, Some(-5), None, None), false),
             (Filter::new(None, None, None, Some(Direction::Debit), None), true),
             (Filter::new(None, None, None, Some(Direction::Credit), None), false),
-            (Filter::new(None, None, None, None, text("huur")), true),
             (Filter::new(None, None, None, None, text("R MeI")), true),
             (Filter::new(None, None, None, None, text("juni")), false),
         ];
@@ -114,12 +102,9 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_and_ed() {
-        let all = |iban: &str, direction| {
-            Filter::new(Some(iban.into()), Some(1000), Some(2000), Some(direction), Some("mei".into()))
-        };
-        assert!(accepts(&all("A", Direction::Debit)));
-        assert!(!accepts(&all("B", Direction::Debit)));
-        assert!(!accepts(&all("A", Direction::Credit)));
+    fn a_filter_that_wants_everything_is_no_filter_for_a_processor() {
+        assert!(Filter::new(None, None, None, None, None).encode().is_empty());
+        assert!(Filter::new(None, None, None, None, Some(String::new())).encode().is_empty());
+        assert!(!Filter::new(None, Some(0), None, None, None).encode().is_empty());
     }
 }

@@ -13,6 +13,7 @@ use crate::problem::Problem;
 use crate::processors::{Range, Reading};
 use crate::rows::{self, Transaction};
 use futures_util::{Stream, StreamExt, stream};
+use schemas::query::ScanResponse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,11 +127,15 @@ impl Follower {
         let (partition, after) = (tail.partition, tail.last);
         // Before the table is read, which then holds at least this.
         let known = self.live.last(partition);
-        let range = Range { after: rows::transaction_key(after), limit: PAGE, ..Range::default() };
-        let reading = Reading::fresh(Instant::now() + READ);
-        let page = self.live.processors().scan(partition, rows::TRANSACTION, range, &reading).await?;
-        for entry in &page.entries {
-            self.look_at(index, Arc::new(rows::decode(rows::TRANSACTION, entry)?))?;
+        let mut page = self.scan(partition, after, self.filter.encode()).await?;
+        if self.is_whole(after, &page)? {
+            self.take(index, &page)?;
+        } else {
+            // What lies before the hole is shown before it is told of.
+            page = self.scan(partition, after, Vec::new()).await?;
+            for entry in &page.entries {
+                self.look_at(index, Arc::new(rows::decode(rows::TRANSACTION, entry)?))?;
+            }
         }
         if page.more {
             return Ok(());
@@ -141,8 +146,34 @@ impl Follower {
             return Err(Problem::CursorTooOld(NOT_KEPT));
         }
         // Beyond everything that this gateway has seen: the client may have seen it in another one.
-        if page.entries.is_empty() && after > known && after > newest(self.live.processors(), partition).await? {
+        if page.looked_at == 0 && after > known && after > newest(self.live.processors(), partition).await? {
             return Err(Problem::CursorTooOld(NEVER_WRITTEN));
+        }
+        Ok(())
+    }
+
+    async fn scan(&self, partition: i32, after: i64, filter: Vec<u8>) -> Result<ScanResponse, Problem> {
+        let range = Range { after: rows::transaction_key(after), limit: PAGE, filter, ..Range::default() };
+        let reading = Reading::fresh(Instant::now() + READ);
+        self.live.processors().scan(partition, rows::TRANSACTION, range, &reading).await
+    }
+
+    /// Whether the processor has looked at every transaction between `after` and the last one of the page.
+    fn is_whole(&self, after: i64, page: &ScanResponse) -> Result<bool, Problem> {
+        let Some(last) = last_of(page)? else { return Ok(true) };
+        Ok(rows::is_nth_after(after, last.transaction_id, page.looked_at, self.live.partitions()))
+    }
+
+    /// Takes the wanted ones of a page that lacks none, and moves the position to its end.
+    fn take(&mut self, index: usize, page: &ScanResponse) -> Result<(), Problem> {
+        for entry in &page.entries {
+            let transaction: Transaction = rows::decode(rows::TRANSACTION, entry)?;
+            self.tails[index].last = transaction.transaction_id;
+            let cursor = self.cursor(index, transaction.sequence);
+            self.ready.push_back(Followed { transaction: Arc::new(transaction), cursor });
+        }
+        if let Some(last) = last_of(page)? {
+            self.tails[index].last = last.transaction_id;
         }
         Ok(())
     }
@@ -196,6 +227,12 @@ impl Follower {
             None => Cursor::All(self.tails.iter().map(|tail| tail.last).collect()),
         }
     }
+}
+
+/// The last transaction that the processor looked at for this page, wanted or not.
+fn last_of(page: &ScanResponse) -> Result<Option<Transaction>, Problem> {
+    let last = page.last_unwanted.as_ref().or(page.entries.last());
+    last.map(|entry| rows::decode(rows::TRANSACTION, entry)).transpose()
 }
 
 /// Where each of the wanted partitions starts.

@@ -37,24 +37,17 @@ pub async fn page(
     let mut looked_at = 0;
     while page.more && page.transactions.len() < limit && looked_at < MOST_ROWS {
         let missing = u32::try_from(limit - page.transactions.len()).unwrap_or(CHUNK).clamp(1, CHUNK);
-        // How many of them a filter lets through is not known, and a call costs more than the rows that are too many.
-        let wanted = if filter.is_empty() { missing } else { CHUNK };
-        let range = Range { prefix: rows::history_prefix(iban), after, reverse: true, limit: wanted };
+        let prefix = rows::history_prefix(iban);
+        let range = Range { prefix, after, reverse: true, limit: missing, filter: filter.encode() };
         let scanned = processors.scan(partition, rows::HISTORY, range, reading).await?;
-        after = scanned.entries.last().map(|entry| entry.key.clone()).unwrap_or_default();
-        page.more = scanned.more && !scanned.entries.is_empty();
-        looked_at += wanted;
-        for (index, entry) in scanned.entries.iter().enumerate() {
-            let transaction: Transaction = rows::decode(rows::HISTORY, entry)?;
-            page.end = Some(transaction.clone());
-            if filter.accepts(&transaction) {
-                page.transactions.push(transaction);
-            }
-            if page.transactions.len() == limit {
-                page.more |= index + 1 < scanned.entries.len();
-                break;
-            }
+        looked_at += scanned.looked_at;
+        let last = scanned.last_unwanted.as_ref().or(scanned.entries.last());
+        page.more = scanned.more && last.is_some();
+        after = last.map(|entry| entry.key.clone()).unwrap_or_default();
+        for entry in &scanned.entries {
+            page.transactions.push(rows::decode(rows::HISTORY, entry)?);
         }
+        page.end = last.map(|entry| rows::decode(rows::HISTORY, entry)).transpose()?.or(page.end);
     }
     Ok(page)
 }

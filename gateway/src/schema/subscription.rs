@@ -165,6 +165,7 @@ impl AccountWatch {
                 prefix: self.iban.as_bytes().to_vec(),
                 after: None,
                 snapshot: true,
+                filter: Vec::new(),
             };
             match self.bank.processors.watch(request).await {
                 Ok(watch) => return Ok(watch),

@@ -71,6 +71,28 @@ async fn a_hole_in_the_middle_is_not_passed_over() {
 }
 
 #[tokio::test]
+async fn a_filter_withholds_nothing_that_is_wanted_and_hides_no_hole() {
+    // More than one call looks at.
+    let (world, iban, ids) = with_transactions(2500).await;
+    let resume = |nth: usize, filter: &str| {
+        let cursor = Cursor::Account { transaction_id: ids[nth - 1], sequence: nth as i64 }.encode();
+        with(&format!("(iban: \"{iban}\", after: \"{cursor}\"{filter})"))
+    };
+    let mut large = Stream::open(&world, &resume(1, ", min_amount: 2400"));
+    assert_eq!(large.amounts(101).await, (2400..=2500).collect::<Vec<_>>());
+    let mut few = Stream::open(&world, &resume(1, ", max_amount: 3"));
+    assert_eq!(few.amounts(2).await, [2, 3]);
+    world.bank.change_balance(&iban, 1, "cash", "");
+    assert_eq!(few.amounts(1).await, [1], "live behind pages of which nothing was wanted");
+    // Among rows of which none is wanted.
+    world.bank.lose_transaction(world.bank.partition_of(&iban), ids[1999]);
+    let mut few = Stream::open(&world, &resume(1, ", max_amount: 3"));
+    assert_eq!(few.amounts(2).await, [2, 3]);
+    assert_eq!(few.code().await, "CURSOR_TOO_OLD");
+    assert_eq!(Stream::open(&world, &resume(2000, ", max_amount: 3")).amounts(1).await, [1]);
+}
+
+#[tokio::test]
 async fn a_subscriber_is_told_when_the_gateway_could_not_read_what_came_meanwhile() {
     let (world, iban, _) = with_transactions(1).await;
     let mut live = Stream::live(&world, &with("")).await;

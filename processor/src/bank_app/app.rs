@@ -6,7 +6,7 @@ use bank::{Context, Event, Input, Keys, Row, State};
 use processor::context::TaskContext;
 use processor::formats::decode_with;
 use processor::log::{Record, TopicId};
-use processor::topology::{Answer, Application, Definition, FormatError, ProcessError, RowSink};
+use processor::topology::{Answer, Application, Definition, FormatError, ProcessError, RowFilter, RowSink};
 use schemas::{AvroRecord, EncodeError, Lookup, SchemaCache, records};
 use state_store::{StoreError, TableId};
 
@@ -287,6 +287,10 @@ impl Application for Bank {
         lookup: &dyn Fn(TableId, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
     ) -> Result<Vec<u8>, ProcessError> {
         present::present(&self.options.config.tokens, table, row, lookup)
+    }
+
+    fn filter(&self, table: TableId, filter: &[u8]) -> Result<RowFilter, String> {
+        present::filter(table, filter)
     }
 
     fn identifier_step(&self, table: TableId) -> Option<i64> {

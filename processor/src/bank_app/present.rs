@@ -1,7 +1,7 @@
 //! What callers of the query service see of the bank's rows: messages of `kontor.bank.v1`.
 
 use bank::{Rejection, Tokens};
-use processor::topology::{Answer, ProcessError};
+use processor::topology::{Answer, ProcessError, RowFilter};
 use prost::Message;
 use schemas::bank_view as view;
 use schemas::records::{self, OutcomeState};
@@ -24,6 +24,17 @@ pub fn present(tokens: &Tokens, table: TableId, row: &[u8], lookup: Lookup<'_>) 
         },
         _ => return Err(ProcessError::Poison("this table is not for callers".to_owned())),
     })
+}
+
+/// Balance changes may be asked for by their conditions, whichever table names them.
+pub fn filter(table: TableId, filter: &[u8]) -> Result<RowFilter, String> {
+    if !matches!(table, HISTORY | TRANSACTION) {
+        return Err("only the tables history and transaction know a filter".to_owned());
+    }
+    let filter = view::TransactionFilter::decode(filter);
+    let filter = filter.map_err(|error| format!("this is no TransactionFilter: {error}"))?.lowered();
+    // What was presented a moment ago can be read: a row that could not is let through, for the caller to stumble on.
+    Ok(Box::new(move |value| view::Transaction::decode(value).map_or(true, |row| filter.accepts(&row))))
 }
 
 /// Only final outcomes answer. A caller with another body for the same id is told so at once: whatever becomes of the
@@ -108,4 +119,36 @@ fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T, ProcessError> {
 
 fn corrupt(detail: &str) -> ProcessError {
     ProcessError::Store(StoreError::Corrupt { what: "row".to_owned(), detail: detail.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bank_app::USER as NOT_FILTERED;
+
+    #[test]
+    fn balance_changes_are_filtered_by_what_callers_see_of_them() {
+        let wanted = view::TransactionFilter {
+            amount_min: Some(100),
+            description_includes: "HUUR".to_owned(),
+            ..view::TransactionFilter::default()
+        };
+        for table in [HISTORY, TRANSACTION] {
+            let wants = filter(table, &wanted.encode_to_vec()).unwrap();
+            for (changed_by, description, expected) in
+                [(-100, "huur mei", true), (99, "huur mei", false), (100, "brood", false)]
+            {
+                let row =
+                    view::Transaction { changed_by, description: description.into(), ..view::Transaction::default() };
+                assert_eq!(wants(&row.encode_to_vec()), expected, "{changed_by} {description}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused_with_the_reason() {
+        let refused = |table, bytes: &[u8]| filter(table, bytes).err().unwrap();
+        assert!(refused(HISTORY, &[0xff]).starts_with("this is no TransactionFilter: "));
+        assert_eq!(refused(NOT_FILTERED, b""), "only the tables history and transaction know a filter");
+    }
 }

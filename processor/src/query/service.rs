@@ -18,9 +18,10 @@ use tonic::{Request, Response, Status};
 
 use crate::clock::SharedClock;
 use crate::membership::{Role, Roles};
+use crate::query::sift::{Sifted, sift};
 use crate::query::view::{Life, PartitionView};
 use crate::query::watch;
-use crate::topology::{Application, ProcessError};
+use crate::topology::{Application, ProcessError, RowFilter};
 
 const KEYS_MAX: usize = 1000;
 /// Rows read on the async thread itself.
@@ -157,6 +158,17 @@ impl<A: Application> QueryService<A> {
             .ok_or_else(|| Status::invalid_argument(format!("there is no table {name:?}")))
     }
 
+    /// The caller's filter; `None`: all rows are wanted.
+    fn filter(&self, table: TableId, filter: &[u8]) -> Result<Option<RowFilter>, Status> {
+        if filter.is_empty() {
+            return Ok(None);
+        }
+        self.application
+            .filter(table, filter)
+            .map(Some)
+            .map_err(|wrong| Status::invalid_argument(format!("filter: {wrong}")))
+    }
+
     fn entry(
         &self,
         view: &PartitionView,
@@ -279,9 +291,10 @@ impl<A: Application> Query for QueryService<A> {
         let table = self.table(&request.table)?;
         let bounds = (request.timeout_ms, request.stale_ms_max);
         let (store, stale) = self.store_at(&view, table, &request.tokens, bounds).await?;
+        let filter = self.filter(table, &request.filter)?;
         let service = self.clone();
         blocking(move || {
-            let mut range = ScanRange::prefix(request.prefix).limit(request.limit as usize);
+            let mut range = ScanRange::prefix(request.prefix);
             if !request.after.is_empty() {
                 range = range.after(request.after);
             }
@@ -289,10 +302,12 @@ impl<A: Application> Query for QueryService<A> {
                 range = range.reverse();
             }
             let snapshot = store.snapshot().map_err(failed(&view))?;
-            let page = snapshot.scan(table, &range).map_err(failed(&view))?;
-            let entries = page.rows.iter().map(|(key, row)| service.entry(&view, &*snapshot, table, key, row));
-            let entries = entries.collect::<Result<Vec<_>, _>>()?;
-            Ok(ScanResponse { entries, more: page.more, token: Some(token_of(&*snapshot, &view)?), stale })
+            let present = |key: &[u8], row: &[u8]| service.entry(&view, &*snapshot, table, key, row);
+            let limit = request.limit as usize;
+            let page = sift(&*snapshot, table, range, limit, filter.as_ref(), present, failed(&view))?;
+            let Sifted { entries, more, looked_at, last_unwanted } = page;
+            let token = Some(token_of(&*snapshot, &view)?);
+            Ok(ScanResponse { entries, more, token, stale, looked_at: looked_at as u32, last_unwanted })
         })
         .await
         .map(Response::new)
@@ -342,8 +357,9 @@ impl<A: Application> Query for QueryService<A> {
         if request.after.is_some() || request.snapshot {
             self.whole(&view, table)?;
         }
+        let filter = self.filter(table, &request.filter)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(WATCH_BUFFER);
-        let watch = watch::Watch { application: Arc::clone(&self.application), view, table, request };
+        let watch = watch::Watch { application: Arc::clone(&self.application), view, table, request, filter };
         tokio::spawn(watch.run(sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }

@@ -1,5 +1,6 @@
 //! The service over stores in memory: what is answered, as what, and what is refused.
 
+mod filters;
 pub(crate) mod notes;
 
 use std::sync::Arc;
@@ -97,12 +98,12 @@ impl World {
         self.view.set_life(if role == Role::Active { Life::Running(store) } else { Life::Standby(store) });
     }
 
-    /// The nth commit: a note, and the entry with the nth identifier unless it is lost.
+    /// The nth commit: a note, and the entry with the nth identifier, even or odd as it is, unless it is lost.
     fn commit(&self, nth: u64, lost: bool) {
         let mut batch = Batch::default();
         batch.put(NOTES, b"note", nth.to_string().as_bytes());
         if !lost {
-            batch.put(ENTRIES, &key(nth), b"entry");
+            batch.put(ENTRIES, &key(nth), parity(nth));
         }
         let progress = Progress { commit_sequence: nth, last_transaction: identifier(nth), ..Progress::default() };
         self.store.commit(batch, &progress).unwrap();
@@ -130,7 +131,7 @@ impl World {
     /// Resumes after this key: how many rows come until the watch is live, or how it ends.
     async fn resume(&self, after: Vec<u8>, prefix: &[u8]) -> Result<usize, (usize, BrokenWatch)> {
         let (table, prefix) = ("entry".to_owned(), prefix.to_vec());
-        let request = WatchRequest { partition: HERE, table, prefix, after: Some(after), snapshot: false };
+        let request = WatchRequest { partition: HERE, table, prefix, after: Some(after), ..WatchRequest::default() };
         let mut responses = self.service.watch(Request::new(request)).await.unwrap().into_inner();
         let mut rows = 0;
         loop {
@@ -149,6 +150,10 @@ impl World {
 
 fn identifier(nth: u64) -> i64 {
     nth as i64 * i64::from(PARTITIONS) + i64::from(HERE)
+}
+
+fn parity(nth: u64) -> &'static [u8] {
+    if nth.is_multiple_of(2) { b"even" } else { b"odd" }
 }
 
 fn key(nth: u64) -> Vec<u8> {

@@ -16,7 +16,7 @@ use tonic::Status;
 use super::gap::{Numbered, broken, fell_behind};
 use super::service::{failed, of_process, token_of};
 use super::view::{Changes, Life, PartitionView};
-use crate::topology::Application;
+use crate::topology::{Application, RowFilter};
 
 /// Rows of one response.
 const PAGE: usize = 500;
@@ -26,6 +26,8 @@ pub(super) struct Watch<A> {
     pub view: Arc<PartitionView>,
     pub table: TableId,
     pub request: WatchRequest,
+    /// Which rows are wanted; `None`: all.
+    pub filter: Option<RowFilter>,
 }
 
 /// What was sent before the changes.
@@ -107,11 +109,11 @@ impl<A: Application> Watch<A> {
         let mut numbered = self.numbered();
         let mut from = None;
         loop {
-            let (response, more) =
+            let (response, last) =
                 if wanted { self.page(&*store, after.as_deref(), &mut numbered)? } else { self.nothing(&*store)? };
-            let sequence = response.token.as_ref().map_or(0, |token| token.commit_sequence);
+            let (sequence, more) = (response.token.as_ref().map_or(0, |token| token.commit_sequence), !response.live);
             let from = *from.get_or_insert(sequence);
-            after = response.entries.last().map(|entry| entry.key.clone()).or(after);
+            after = last.or(after);
             if responses.send(Ok(response)).await.is_err() {
                 return Err(Status::cancelled("the watcher left"));
             }
@@ -128,12 +130,13 @@ impl<A: Application> Watch<A> {
         Numbered::after(self.application.identifier_step(self.table)?, after)
     }
 
+    /// The next page, and the key of the last row that was looked at for it.
     fn page(
         &self,
         store: &dyn Store,
         after: Option<&[u8]>,
         numbered: &mut Option<Numbered>,
-    ) -> Result<(WatchResponse, bool), Status> {
+    ) -> Result<(WatchResponse, Option<Vec<u8>>), Status> {
         let snapshot = store.snapshot().map_err(failed(&self.view))?;
         let mut range = ScanRange::prefix(self.request.prefix.clone()).limit(PAGE);
         if let Some(after) = after {
@@ -145,13 +148,16 @@ impl<A: Application> Watch<A> {
         }
         let view = &self.view;
         let lookup = |table: TableId, key: &[u8]| snapshot.get(table, key).inspect_err(|error| view.note(error));
-        let mut entries = Vec::with_capacity(page.rows.len());
+        let last = page.rows.last().map(|(key, _)| key.clone());
+        let mut entries = Vec::new();
         for (key, row) in page.rows {
             let value = self.application.present(self.table, &key, &row, &lookup).map_err(of_process)?;
-            entries.push(Entry { key, value, deleted: false });
+            if self.wants(&value) {
+                entries.push(Entry { key, value, deleted: false });
+            }
         }
         let token = Some(token_of(&*snapshot, &self.view)?);
-        Ok((WatchResponse { entries, token, live: !page.more }, page.more))
+        Ok((WatchResponse { entries, token, live: !page.more }, last))
     }
 
     /// Every row that was given a number is on the page or was on one before it.
@@ -165,10 +171,10 @@ impl<A: Application> Watch<A> {
         reason.map_or(Ok(()), |reason| Err(broken(reason, last)))
     }
 
-    fn nothing(&self, store: &dyn Store) -> Result<(WatchResponse, bool), Status> {
+    fn nothing(&self, store: &dyn Store) -> Result<(WatchResponse, Option<Vec<u8>>), Status> {
         let snapshot = store.snapshot().map_err(failed(&self.view))?;
         let token = Some(token_of(&*snapshot, &self.view)?);
-        Ok((WatchResponse { entries: Vec::new(), token, live: true }, false))
+        Ok((WatchResponse { entries: Vec::new(), token, live: true }, None))
     }
 
     fn response_of(&self, commit: &Changes, last_key: Option<&[u8]>) -> Result<Option<WatchResponse>, Status> {
@@ -179,6 +185,9 @@ impl<A: Application> Watch<A> {
                 Some(row) => self.present(change.key.as_slice(), row)?,
                 None => Vec::new(),
             };
+            if change.row.is_some() && !self.wants(&value) {
+                continue;
+            }
             entries.push(Entry { key: change.key.clone(), value, deleted: change.row.is_none() });
         }
         if entries.is_empty() {
@@ -187,6 +196,10 @@ impl<A: Application> Watch<A> {
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         let token = Token { partition: self.view.partition, commit_sequence: commit.commit_sequence };
         Ok(Some(WatchResponse { entries, token: Some(token), live: true }))
+    }
+
+    fn wants(&self, value: &[u8]) -> bool {
+        self.filter.as_ref().is_none_or(|wants| wants(value))
     }
 
     fn present(&self, key: &[u8], row: &[u8]) -> Result<Vec<u8>, Status> {

@@ -107,7 +107,7 @@ async fn delete_events(bank: &Bank) {
 /// Ids of the transactions that a watch after this one gives before it is live, or why it ends.
 async fn resume(processor: &Processor, partition: i32, after: i64) -> Result<Vec<i64>, (Vec<i64>, BrokenWatch)> {
     let (table, after) = ("transaction".to_owned(), Some(after.to_be_bytes().to_vec()));
-    let request = WatchRequest { partition, table, prefix: Vec::new(), after, snapshot: false };
+    let request = WatchRequest { partition, table, prefix: Vec::new(), after, ..WatchRequest::default() };
     let queries = processor.queries();
     let mut responses = queries.patiently(|| queries.watch(request.clone())).await;
     let mut ids = Vec::new();

@@ -2,6 +2,7 @@
 //! that hands commands straight to it. The rules of this bank are a few lines; the real ones have their own tests.
 
 pub mod processor;
+mod sift;
 pub mod socket;
 pub mod two;
 

@@ -1,6 +1,7 @@
 //! A processor from maps: the query protocol over a real socket, and a bank of a few lines. Several may serve the same
 //! maps, as owners do that follow each other.
 
+use super::sift::{Sifted, sift};
 use futures_util::Stream;
 use gateway::command::Command;
 use gateway::rows::{self, Account, Outcome, Transaction, User, outcome::State};
@@ -474,11 +475,9 @@ impl Query for Service {
         if request.reverse {
             all.reverse();
         }
-        let limit = request.limit as usize;
-        let more = all.len() > limit;
-        all.truncate(limit);
+        let Sifted { entries, more, looked_at, last_unwanted } = sift(all, &request);
         let token = self.bank.token(&self.bank.state.lock(), request.partition);
-        Ok(Response::new(ScanResponse { entries: all, more, token: Some(token), stale }))
+        Ok(Response::new(ScanResponse { entries, more, token: Some(token), stale, looked_at, last_unwanted }))
     }
 
     async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<AwaitResponse>, Status> {

@@ -7,7 +7,7 @@ use state_store::{StoreError, TableId};
 use crate::context::TaskContext;
 use crate::log::{Record, TopicId, Topics};
 use crate::topology::{
-    Answer, Application, Definition, EventTopic, FormatError, ProcessError, RowFormat, RowSink, Table,
+    Answer, Application, Definition, EventTopic, FormatError, ProcessError, RowFilter, RowFormat, RowSink, Table,
 };
 
 pub const PARTITIONS: i32 = 4;
@@ -67,6 +67,13 @@ impl Application for Notes {
         _: &dyn Fn(TableId, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
     ) -> Result<Vec<u8>, ProcessError> {
         Ok(row.to_vec())
+    }
+
+    /// Entries are wanted by their value.
+    fn filter(&self, table: TableId, filter: &[u8]) -> Result<RowFilter, String> {
+        let wanted = filter.to_vec();
+        let fits = (table == ENTRIES).then(|| Box::new(move |value: &[u8]| value == wanted) as RowFilter);
+        fits.ok_or_else(|| "notes are all alike".to_owned())
     }
 
     fn identifier_step(&self, table: TableId) -> Option<i64> {

@@ -152,7 +152,7 @@ impl Queries {
                 limit: 1000,
                 tokens: Vec::new(),
                 timeout_ms: 0,
-                stale_ms_max: 0,
+                ..ScanRequest::default()
             };
             let page = self.client.clone().scan(request).await?.into_inner();
             entries.extend(page.entries);
