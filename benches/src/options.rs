@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::idle::IdleArgs;
 use crate::mix::Mix;
+use crate::resume::ResumeArgs;
 use crate::schedule::Schedule;
 use crate::worker::WorkerArgs;
 
@@ -48,6 +49,8 @@ pub enum Command {
     },
     /// Nothing: what a warm stack costs while it is idle.
     Idle(IdleArgs),
+    /// Watchers that resume: what it takes to send them what they missed.
+    Resume(ResumeArgs),
     /// The process of the loop; started by the others.
     #[command(hide = true)]
     LoopWorker(WorkerArgs),

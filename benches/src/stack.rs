@@ -42,6 +42,9 @@ pub struct Part {
     /// `http://host:port`, where it serves HTTP.
     #[serde(default)]
     pub http: Option<String>,
+    /// The same for gRPC.
+    #[serde(default)]
+    pub grpc: Option<String>,
 }
 
 /// Why a stack cannot be used.

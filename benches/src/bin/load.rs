@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use benches::idle;
 use benches::options::{Cli, Command};
+use benches::resume;
 use benches::session::{self, Level};
 use benches::worker;
 use clap::Parser;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         Command::Graphql { run } => session::run(&Level::Graphql, run),
         Command::Loop { run } => session::run(&Level::Loop, run),
         Command::Idle(args) => idle::run(args).map(|()| true),
+        Command::Resume(args) => resume::run(args).map(|()| true),
         Command::LoopWorker(args) => worker::run(args).map(|()| true),
     };
     match result {
