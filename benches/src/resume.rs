@@ -1,7 +1,8 @@
 //! What a watcher costs who was away for some transactions: from its request to the last row that it missed.
 //!
-//! It speaks the query protocol to a processor as a gateway does, and resumes again and again behind the same row while
-//! nothing else happens. What is measured includes the network of this machine.
+//! It speaks the query protocol to a processor and resumes again and again behind the same row: by a watch, as a gateway
+//! whose connection was lost, and page by page, as a gateway does for a subscriber with a cursor. Nothing else should
+//! happen meanwhile. What is measured includes the network of this machine.
 
 use std::time::Instant;
 
@@ -18,6 +19,8 @@ use crate::usage::{Sampler, Watched, per_1000};
 
 /// The table that subscribers follow.
 const TABLE: &str = "transaction";
+/// Rows of one page.
+const PAGE: u32 = 1000;
 
 /// Settings of `load resume`.
 #[derive(clap::Args, Clone, Debug)]
@@ -28,7 +31,7 @@ pub struct ResumeArgs {
     /// The partition.
     #[arg(long, default_value_t = 0)]
     pub partition: i32,
-    /// Transactions that were missed; several numbers are measured in turns.
+    /// Transactions that were missed, one number or several.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
     pub missed: Vec<i64>,
     /// Times for each.
@@ -52,29 +55,45 @@ async fn measure(args: &ResumeArgs) -> anyhow::Result<()> {
     };
     let channel = Endpoint::from_shared(address.to_owned())?.tcp_nodelay(true).connect().await?;
     let mut reader = Reader::new(QueryClient::new(channel), args).await?;
-    println!("| missed | rows sent | bytes | p50 ms | p99 ms | max ms | processor CPU ms per 1,000 missed |");
-    println!("|---|---|---|---|---|---|---|");
+    println!("| by | missed | rows sent | bytes | p50 ms | p99 ms | max ms | processor CPU ms per 1,000 missed |");
+    println!("|---|---|---|---|---|---|---|---|");
     for missed in &args.missed {
-        let mut times_us = Histogram::<u64>::new(3)?;
-        let (mut rows, mut bytes) = (0, 0);
-        let sampler = Sampler::start(vec![Watched::one("processor", pid)]);
-        for _ in 0..args.rounds.max(1) {
-            let began = Instant::now();
-            (rows, bytes) = reader.resume(*missed).await?;
-            times_us.record(u64::try_from(began.elapsed().as_micros())?)?;
+        for way in [Way::Watch, Way::Pages] {
+            let sampler = Sampler::start(vec![Watched::one("processor", pid)]);
+            let mut times_us = Histogram::<u64>::new(3)?;
+            let mut sent = Sent::default();
+            for _ in 0..args.rounds.max(1) {
+                let began = Instant::now();
+                sent = reader.resume(way, *missed).await?;
+                times_us.record(u64::try_from(began.elapsed().as_micros())?)?;
+            }
+            let cpu_s: f64 = sampler.stop(0).iter().map(|usage| usage.cpu_s).sum();
+            let ms = |us: u64| us as f64 / 1e3;
+            println!(
+                "| {way:?} | {missed} | {} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
+                sent.rows,
+                sent.bytes,
+                ms(times_us.value_at_quantile(0.5)),
+                ms(times_us.value_at_quantile(0.99)),
+                ms(times_us.max()),
+                per_1000(cpu_s, u64::try_from(*missed)? * u64::from(args.rounds.max(1)))
+            );
         }
-        let looked_at = u64::try_from(*missed)? * u64::from(args.rounds.max(1));
-        let cpu_s: f64 = sampler.stop(0).iter().map(|usage| usage.cpu_s).sum();
-        let ms = |us: u64| us as f64 / 1e3;
-        println!(
-            "| {missed} | {rows} | {bytes} | {:.2} | {:.2} | {:.2} | {:.2} |",
-            ms(times_us.value_at_quantile(0.5)),
-            ms(times_us.value_at_quantile(0.99)),
-            ms(times_us.max()),
-            per_1000(cpu_s, looked_at)
-        );
     }
     Ok(())
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Watch,
+    Pages,
+}
+
+/// What came for one resumption.
+#[derive(Default)]
+struct Sent {
+    rows: usize,
+    bytes: usize,
 }
 
 /// A watcher of one partition.
@@ -101,26 +120,58 @@ impl Reader {
         Ok(Reader { client, partition, filter: filter.encode_to_vec(), last, step })
     }
 
-    /// Rows and their bytes that came until the watch was live.
-    async fn resume(&mut self, missed: i64) -> anyhow::Result<(usize, usize)> {
+    async fn resume(&mut self, way: Way, missed: i64) -> anyhow::Result<Sent> {
         let after = self.last - missed * self.step;
-        anyhow::ensure!(after > 0, "partition {} has no {missed} transactions: load it first", self.partition);
+        anyhow::ensure!(after >= 0, "partition {} has no {missed} transactions: load it first", self.partition);
+        let after = after.to_be_bytes().to_vec();
+        match way {
+            Way::Watch => self.watch(after).await,
+            Way::Pages => self.pages(after).await,
+        }
+    }
+
+    /// Until the watch is live.
+    async fn watch(&mut self, after: Vec<u8>) -> anyhow::Result<Sent> {
         let request = WatchRequest {
             partition: self.partition,
             table: TABLE.to_owned(),
-            after: Some(after.to_be_bytes().to_vec()),
+            after: Some(after),
             filter: self.filter.clone(),
             ..WatchRequest::default()
         };
         let mut responses = self.client.watch(request).await?.into_inner();
-        let (mut rows, mut bytes) = (0, 0);
+        let mut sent = Sent::default();
         while let Some(response) = responses.message().await? {
-            rows += response.entries.len();
-            bytes += response.encoded_len();
+            sent.rows += response.entries.len();
+            sent.bytes += response.encoded_len();
             if response.live {
-                return Ok((rows, bytes));
+                return Ok(sent);
             }
         }
         bail!("the watch ended")
+    }
+
+    /// Until there are no more.
+    async fn pages(&mut self, mut after: Vec<u8>) -> anyhow::Result<Sent> {
+        let mut sent = Sent::default();
+        loop {
+            let request = ScanRequest {
+                partition: self.partition,
+                table: TABLE.to_owned(),
+                after: after.clone(),
+                limit: PAGE,
+                filter: self.filter.clone(),
+                ..ScanRequest::default()
+            };
+            let page = self.client.scan(request).await?.into_inner();
+            sent.rows += page.entries.len();
+            sent.bytes += page.encoded_len();
+            if let Some(last) = page.last_scanned.as_ref().or(page.entries.last()) {
+                after.clone_from(&last.key);
+            }
+            if !page.more {
+                return Ok(sent);
+            }
+        }
     }
 }

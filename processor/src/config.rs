@@ -74,8 +74,8 @@ pub struct RunArgs {
     #[arg(long, env = "KONTOR_RACK", default_value = "")]
     pub rack: String,
     /// Standbys of each shard instead of those that topics.yaml declares, as far as there are instances for them. The leader's setting counts.
-    #[arg(long, env = "KONTOR_STANDBYS")]
-    pub standbys: Option<usize>,
+    #[arg(long, env = "KONTOR_STANDBYS", value_parser = clap::value_parser!(u8).range(..=10))]
+    pub standbys: Option<u8>,
     /// Seconds for which this instance keeps its shards when it is stopped (a restart); 0: it gives them away at once.
     #[arg(long, env = "KONTOR_GRACE_SECONDS", default_value_t = 0)]
     pub grace_seconds: u16,

@@ -1,9 +1,9 @@
 //! The query side of an instance: committed rows over gRPC, health and metrics over HTTP.
 
+mod filtered;
 mod gap;
 pub mod http;
 pub mod service;
-mod sift;
 pub mod view;
 mod watch;
 

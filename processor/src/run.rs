@@ -130,7 +130,7 @@ fn membership(args: &RunArgs, application: &Bank, incarnation: &str) -> anyhow::
         incarnation: incarnation.to_owned(),
         endpoint: args.endpoint()?,
         rack: args.rack.clone(),
-        rules: Rules { standbys: args.standbys.unwrap_or(definition.standbys), ..Rules::default() },
+        rules: Rules { standbys: args.standbys.map_or(definition.standbys, usize::from), ..Rules::default() },
         grace: Duration::from_secs(args.grace_seconds.into()),
     };
     let encoders = application.encoders();

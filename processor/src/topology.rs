@@ -220,7 +220,8 @@ pub trait Application: Send + Sync + 'static {
         lookup: &dyn Fn(TableId, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
     ) -> Result<Vec<u8>, ProcessError>;
 
-    /// Makes a caller's filter ready for the rows of this table. The error tells the caller what is wrong with it.
+    /// Makes a caller's filter ready for the rows of this table, which must never change: a watcher is not told of a row
+    /// that was wanted and is not any more. The error tells the caller what is wrong with the filter.
     fn filter(&self, _table: TableId, _filter: &[u8]) -> Result<RowFilter, String> {
         Err("the rows of this table know no filter".to_owned())
     }

@@ -27,3 +27,4 @@ pub use murmur2::{murmur2, partition_of};
 pub use proto::{bank_view, peer, query};
 pub use records::AvroRecord;
 pub use registry::{CacheConfig, Lookup, ResolveError, SchemaCache, StartError};
+pub use transaction_filter::TransactionPredicate;

@@ -2,6 +2,8 @@
 //!
 //! One meaning for both sides: processors judge by it what they send, a gateway what it fans out to its subscribers.
 
+use prost::Message;
+
 use crate::bank_view::transaction_filter::Direction;
 use crate::bank_view::{Transaction, TransactionFilter};
 
@@ -13,31 +15,51 @@ impl Direction {
     }
 }
 
-impl TransactionFilter {
-    /// The same conditions in the form that [`TransactionFilter::accepts`] takes: lower case is made once.
-    #[must_use]
-    pub fn lowered(mut self) -> TransactionFilter {
-        self.description_includes = self.description_includes.to_lowercase();
-        self
+/// A [`TransactionFilter`] that is ready to judge. The default wants everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TransactionPredicate(TransactionFilter);
+
+impl From<TransactionFilter> for TransactionPredicate {
+    fn from(mut filter: TransactionFilter) -> TransactionPredicate {
+        // Once, not for every transaction.
+        filter.description_includes = filter.description_includes.to_lowercase();
+        TransactionPredicate(filter)
+    }
+}
+
+impl TransactionPredicate {
+    /// Reads a filter from its bytes. The error says what is wrong with them.
+    pub fn decode(bytes: &[u8]) -> Result<TransactionPredicate, String> {
+        let filter = TransactionFilter::decode(bytes).map_err(|error| format!("no TransactionFilter: {error}"))?;
+        // prost reads what it does not know as the first one, which would want more than was asked for.
+        Direction::try_from(filter.direction).map_err(|_| format!("there is no direction {}", filter.direction))?;
+        Ok(filter.into())
     }
 
-    /// Whether everything is wanted.
+    /// For a processor; empty when everything is wanted.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == TransactionFilter::default()
+    pub fn encode(&self) -> Vec<u8> {
+        self.0.encode_to_vec()
     }
 
-    /// Whether the transaction is wanted, by conditions that are [`TransactionFilter::lowered`]. Amounts compare the
-    /// absolute cents, so debits pass as well (where signed cents were compared, they never did).
+    /// The account, when only one is wanted.
+    #[must_use]
+    pub fn iban(&self) -> Option<&str> {
+        self.0.iban.as_deref()
+    }
+
+    /// Whether the transaction is wanted. Amounts compare the absolute cents, so debits pass as well (where signed cents
+    /// were compared, they never did).
     #[must_use]
     pub fn accepts(&self, transaction: &Transaction) -> bool {
-        let amount = transaction.changed_by.unsigned_abs();
-        self.iban.as_ref().is_none_or(|iban| *iban == transaction.iban)
-            && self.amount_min.is_none_or(|least| amount >= least)
-            && self.amount_max.is_none_or(|most| amount <= most)
-            && (self.direction() == Direction::Either || self.direction() == Direction::of(transaction.changed_by))
-            && (self.description_includes.is_empty()
-                || transaction.description.to_lowercase().contains(&self.description_includes))
+        let TransactionFilter { iban, amount_min, amount_max, description_includes, .. } = &self.0;
+        let (direction, amount) = (self.0.direction(), transaction.changed_by.unsigned_abs());
+        iban.as_ref().is_none_or(|iban| *iban == transaction.iban)
+            && amount_min.is_none_or(|least| amount >= least)
+            && amount_max.is_none_or(|most| amount <= most)
+            && (direction == Direction::Either || direction == Direction::of(transaction.changed_by))
+            && (description_includes.is_empty()
+                || transaction.description.to_lowercase().contains(description_includes))
     }
 }
 
@@ -52,7 +74,7 @@ mod tests {
             description: "Huur MEI".into(),
             ..Transaction::default()
         };
-        filter.lowered().accepts(&rent)
+        TransactionPredicate::from(filter).accepts(&rent)
     }
 
     #[test]
@@ -92,5 +114,15 @@ mod tests {
         assert!(accepts(all("A", Direction::Debit)));
         assert!(!accepts(all("B", Direction::Debit)));
         assert!(!accepts(all("A", Direction::Credit)));
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused_with_the_reason() {
+        assert_eq!(TransactionPredicate::decode(b""), Ok(TransactionPredicate::default()));
+        assert!(TransactionPredicate::decode(&[0xff]).unwrap_err().starts_with("no TransactionFilter: "));
+        let unknown = TransactionFilter { direction: 3, ..TransactionFilter::default() };
+        assert_eq!(TransactionPredicate::decode(&unknown.encode_to_vec()), Err("there is no direction 3".to_owned()));
+        let known = TransactionFilter { direction: Direction::Credit.into(), ..TransactionFilter::default() };
+        assert_eq!(TransactionPredicate::decode(&known.encode_to_vec()), Ok(known.into()));
     }
 }

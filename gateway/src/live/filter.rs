@@ -2,9 +2,8 @@
 //! query protocol: whatever is read from a table is filtered by the processor, before the network, and what comes live,
 //! once for all subscribers, is filtered here.
 
-use prost::Message;
-use schemas::bank_view::transaction_filter;
-use schemas::bank_view::{Transaction, TransactionFilter};
+use schemas::TransactionPredicate;
+use schemas::bank_view::{Transaction, TransactionFilter, transaction_filter};
 
 /// Whether money left the account or came to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, async_graphql::Enum)]
@@ -26,7 +25,7 @@ impl Direction {
 
 /// The conditions; absent ones hold for everything.
 #[derive(Debug, Clone, Default)]
-pub struct Filter(TransactionFilter);
+pub struct Filter(TransactionPredicate);
 
 impl Filter {
     /// A negative bound counts as 0.
@@ -51,19 +50,19 @@ impl Filter {
             direction: direction.into(),
             description_includes: descr_includes.unwrap_or_default(),
         };
-        Self(filter.lowered())
+        Self(filter.into())
     }
 
     /// For a processor; empty when everything is wanted.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        self.0.encode_to_vec()
+        self.0.encode()
     }
 
     /// The account, when only one is wanted.
     #[must_use]
     pub fn iban(&self) -> Option<&str> {
-        self.0.iban.as_deref()
+        self.0.iban()
     }
 
     /// Whether the transaction is wanted.

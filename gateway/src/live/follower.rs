@@ -146,7 +146,7 @@ impl Follower {
             return Err(Problem::CursorTooOld(NOT_KEPT));
         }
         // Beyond everything that this gateway has seen: the client may have seen it in another one.
-        if page.looked_at == 0 && after > known && after > newest(self.live.processors(), partition).await? {
+        if page.scanned == 0 && after > known && after > newest(self.live.processors(), partition).await? {
             return Err(Problem::CursorTooOld(NEVER_WRITTEN));
         }
         Ok(())
@@ -158,10 +158,10 @@ impl Follower {
         self.live.processors().scan(partition, rows::TRANSACTION, range, &reading).await
     }
 
-    /// Whether the processor has looked at every transaction between `after` and the last one of the page.
+    /// Whether the processor has scanned every transaction between `after` and the last one of the page.
     fn is_whole(&self, after: i64, page: &ScanResponse) -> Result<bool, Problem> {
         let Some(last) = last_of(page)? else { return Ok(true) };
-        Ok(rows::is_nth_after(after, last.transaction_id, page.looked_at, self.live.partitions()))
+        Ok(rows::is_nth_after(after, last.transaction_id, page.scanned, self.live.partitions()))
     }
 
     /// Takes the wanted ones of a page that lacks none, and moves the position to its end.
@@ -169,8 +169,11 @@ impl Follower {
         for entry in &page.entries {
             let transaction: Transaction = rows::decode(rows::TRANSACTION, entry)?;
             self.tails[index].last = transaction.transaction_id;
-            let cursor = self.cursor(index, transaction.sequence);
-            self.ready.push_back(Followed { transaction: Arc::new(transaction), cursor });
+            // A processor of another version may know fewer conditions.
+            if self.filter.accepts(&transaction) {
+                let cursor = self.cursor(index, transaction.sequence);
+                self.ready.push_back(Followed { transaction: Arc::new(transaction), cursor });
+            }
         }
         if let Some(last) = last_of(page)? {
             self.tails[index].last = last.transaction_id;
@@ -229,9 +232,9 @@ impl Follower {
     }
 }
 
-/// The last transaction that the processor looked at for this page, wanted or not.
+/// The last transaction that the processor scanned for this page, wanted or not.
 fn last_of(page: &ScanResponse) -> Result<Option<Transaction>, Problem> {
-    let last = page.last_unwanted.as_ref().or(page.entries.last());
+    let last = page.last_scanned.as_ref().or(page.entries.last());
     last.map(|entry| rows::decode(rows::TRANSACTION, entry)).transpose()
 }
 

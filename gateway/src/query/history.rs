@@ -5,10 +5,10 @@ use crate::problem::Problem;
 use crate::processors::{Processors, Range, Reading};
 use crate::rows::{self, Transaction};
 
-/// Rows that one page may look at: a filter that accepts nothing must not read a whole history. The page then ends
+/// Rows that are scanned for one page: a filter that accepts nothing must not read a whole history. The page then ends
 /// early and says where to go on.
 const MOST_ROWS: u32 = 5000;
-/// Rows per call.
+/// Rows of one answer.
 const CHUNK: u32 = 500;
 
 /// Some transactions of an account.
@@ -18,7 +18,7 @@ pub struct Page {
     pub transactions: Vec<Transaction>,
     /// Whether older ones may follow.
     pub more: bool,
-    /// Last transaction that was looked at, wanted or not; `None` when there was none.
+    /// Last transaction that was scanned, wanted or not; `None` when there was none.
     pub end: Option<Transaction>,
 }
 
@@ -34,18 +34,22 @@ pub async fn page(
     let partition = processors.partition_of(iban);
     let mut page = Page { more: true, ..Page::default() };
     let mut after = before.map(|sequence| rows::history_key(iban, sequence)).unwrap_or_default();
-    let mut looked_at = 0;
-    while page.more && page.transactions.len() < limit && looked_at < MOST_ROWS {
+    let mut scanned = 0;
+    while page.more && page.transactions.len() < limit && scanned < MOST_ROWS {
         let missing = u32::try_from(limit - page.transactions.len()).unwrap_or(CHUNK).clamp(1, CHUNK);
         let prefix = rows::history_prefix(iban);
         let range = Range { prefix, after, reverse: true, limit: missing, filter: filter.encode() };
-        let scanned = processors.scan(partition, rows::HISTORY, range, reading).await?;
-        looked_at += scanned.looked_at;
-        let last = scanned.last_unwanted.as_ref().or(scanned.entries.last());
-        page.more = scanned.more && last.is_some();
+        let found = processors.scan(partition, rows::HISTORY, range, reading).await?;
+        scanned += found.scanned;
+        let last = found.last_scanned.as_ref().or(found.entries.last());
+        page.more = found.more && last.is_some();
         after = last.map(|entry| entry.key.clone()).unwrap_or_default();
-        for entry in &scanned.entries {
-            page.transactions.push(rows::decode(rows::HISTORY, entry)?);
+        for entry in &found.entries {
+            let transaction = rows::decode(rows::HISTORY, entry)?;
+            // A processor of another version may know fewer conditions.
+            if filter.accepts(&transaction) {
+                page.transactions.push(transaction);
+            }
         }
         page.end = last.map(|entry| rows::decode(rows::HISTORY, entry)).transpose()?.or(page.end);
     }

@@ -78,8 +78,13 @@ async fn a_filter_withholds_nothing_that_is_wanted_and_hides_no_hole() {
         let cursor = Cursor::Account { transaction_id: ids[nth - 1], sequence: nth as i64 }.encode();
         with(&format!("(iban: \"{iban}\", after: \"{cursor}\"{filter})"))
     };
+    let before = world.bank.calls();
     let mut large = Stream::open(&world, &resume(1, ", min_amount: 2400"));
     assert_eq!(large.amounts(101).await, (2400..=2500).collect::<Vec<_>>());
+    assert_eq!(world.bank.calls() - before, 3, "each page is asked for once, and filtered by the processor");
+    let everywhere = Cursor::All(vec![0; crate::fake::PARTITIONS as usize]).encode();
+    let mut all = Stream::open(&world, &with(&format!("(after: \"{everywhere}\", min_amount: 2499)")));
+    assert_eq!(all.amounts(2).await, [2499, 2500]);
     let mut few = Stream::open(&world, &resume(1, ", max_amount: 3"));
     assert_eq!(few.amounts(2).await, [2, 3]);
     world.bank.change_balance(&iban, 1, "cash", "");

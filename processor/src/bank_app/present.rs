@@ -3,6 +3,7 @@
 use bank::{Rejection, Tokens};
 use processor::topology::{Answer, ProcessError, RowFilter};
 use prost::Message;
+use schemas::TransactionPredicate;
 use schemas::bank_view as view;
 use schemas::records::{self, OutcomeState};
 use serde::de::DeserializeOwned;
@@ -31,10 +32,9 @@ pub fn filter(table: TableId, filter: &[u8]) -> Result<RowFilter, String> {
     if !matches!(table, HISTORY | TRANSACTION) {
         return Err("only the tables history and transaction know a filter".to_owned());
     }
-    let filter = view::TransactionFilter::decode(filter);
-    let filter = filter.map_err(|error| format!("this is no TransactionFilter: {error}"))?.lowered();
+    let wanted = TransactionPredicate::decode(filter)?;
     // What was presented a moment ago can be read: a row that could not is let through, for the caller to stumble on.
-    Ok(Box::new(move |value| view::Transaction::decode(value).map_or(true, |row| filter.accepts(&row))))
+    Ok(Box::new(move |value| view::Transaction::decode(value).map_or(true, |row| wanted.accepts(&row))))
 }
 
 /// Only final outcomes answer. A caller with another body for the same id is told so at once: whatever becomes of the
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_no_filter_is_refused_with_the_reason() {
         let refused = |table, bytes: &[u8]| filter(table, bytes).err().unwrap();
-        assert!(refused(HISTORY, &[0xff]).starts_with("this is no TransactionFilter: "));
+        assert!(refused(HISTORY, &[0xff]).starts_with("no TransactionFilter: "));
         assert_eq!(refused(NOT_FILTERED, b""), "only the tables history and transaction know a filter");
     }
 }

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use crate::clock::SharedClock;
 use crate::membership::{Role, Roles};
-use crate::query::sift::{Sifted, sift};
+use crate::query::filtered::{FilteredPage, filtered_page};
 use crate::query::view::{Life, PartitionView};
 use crate::query::watch;
 use crate::topology::{Application, ProcessError, RowFilter};
@@ -289,9 +289,9 @@ impl<A: Application> Query for QueryService<A> {
         }
         let view = Arc::clone(self.view(request.partition)?);
         let table = self.table(&request.table)?;
+        let filter = self.filter(table, &request.filter)?;
         let bounds = (request.timeout_ms, request.stale_ms_max);
         let (store, stale) = self.store_at(&view, table, &request.tokens, bounds).await?;
-        let filter = self.filter(table, &request.filter)?;
         let service = self.clone();
         blocking(move || {
             let mut range = ScanRange::prefix(request.prefix);
@@ -304,10 +304,10 @@ impl<A: Application> Query for QueryService<A> {
             let snapshot = store.snapshot().map_err(failed(&view))?;
             let present = |key: &[u8], row: &[u8]| service.entry(&view, &*snapshot, table, key, row);
             let limit = request.limit as usize;
-            let page = sift(&*snapshot, table, range, limit, filter.as_ref(), present, failed(&view))?;
-            let Sifted { entries, more, looked_at, last_unwanted } = page;
+            let page = filtered_page(&*snapshot, table, range, limit, filter.as_ref(), present, failed(&view))?;
+            let FilteredPage { entries, more, scanned, last_scanned } = page;
             let token = Some(token_of(&*snapshot, &view)?);
-            Ok(ScanResponse { entries, more, token, stale, looked_at: looked_at as u32, last_unwanted })
+            Ok(ScanResponse { entries, more, token, stale, scanned: scanned as u32, last_scanned })
         })
         .await
         .map(Response::new)
@@ -352,12 +352,12 @@ impl<A: Application> Query for QueryService<A> {
         let request = request.into_inner();
         let view = Arc::clone(self.view(request.partition)?);
         let table = self.table(&request.table)?;
+        let filter = self.filter(table, &request.filter)?;
         self.store(&view)?;
         // What is read back into a table is not told to watchers: a watch that starts from rows waits for all of them.
         if request.after.is_some() || request.snapshot {
             self.whole(&view, table)?;
         }
-        let filter = self.filter(table, &request.filter)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(WATCH_BUFFER);
         let watch = watch::Watch { application: Arc::clone(&self.application), view, table, request, filter };
         tokio::spawn(watch.run(sender));

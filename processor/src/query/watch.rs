@@ -18,7 +18,7 @@ use super::service::{failed, of_process, token_of};
 use super::view::{Changes, Life, PartitionView};
 use crate::topology::{Application, RowFilter};
 
-/// Rows of one response.
+/// Rows of one response, and rows that may be scanned without one.
 const PAGE: usize = 500;
 
 pub(super) struct Watch<A> {
@@ -53,6 +53,7 @@ impl<A: Application> Watch<A> {
         let mut watching = self.view.watch(self.table);
         let Existing { from, last_key } = self.send_existing(responses).await?;
         let mut last = from;
+        let mut unsent = 0;
         loop {
             let commit = tokio::select! {
                 commit = watching.changes.recv() => commit,
@@ -81,7 +82,7 @@ impl<A: Application> Watch<A> {
                 }
                 Ok(commit) => {
                     last = commit.commit_sequence;
-                    if let Some(response) = self.response_of(&commit, last_key.as_deref())?
+                    if let Some(response) = self.response_of(&commit, last_key.as_deref(), &mut unsent)?
                         && responses.send(Ok(response)).await.is_err()
                     {
                         return Ok(());
@@ -117,6 +118,8 @@ impl<A: Application> Watch<A> {
             if responses.send(Ok(response)).await.is_err() {
                 return Err(Status::cancelled("the watcher left"));
             }
+            // Pages without wanted rows do not wait for the network, and others want this thread.
+            tokio::task::yield_now().await;
             if !more {
                 let last_key = after.filter(|_| self.request.after.is_some());
                 return Ok(Existing { from, last_key });
@@ -157,7 +160,8 @@ impl<A: Application> Watch<A> {
             }
         }
         let token = Some(token_of(&*snapshot, &self.view)?);
-        Ok((WatchResponse { entries, token, live: !page.more }, last))
+        let last_scanned_key = self.position(last.as_deref());
+        Ok((WatchResponse { entries, token, live: !page.more, last_scanned_key }, last))
     }
 
     /// Every row that was given a number is on the page or was on one before it.
@@ -174,13 +178,22 @@ impl<A: Application> Watch<A> {
     fn nothing(&self, store: &dyn Store) -> Result<(WatchResponse, Option<Vec<u8>>), Status> {
         let snapshot = store.snapshot().map_err(failed(&self.view))?;
         let token = Some(token_of(&*snapshot, &self.view)?);
-        Ok((WatchResponse { entries: Vec::new(), token, live: true }, None))
+        Ok((WatchResponse { token, live: true, ..WatchResponse::default() }, None))
     }
 
-    fn response_of(&self, commit: &Changes, last_key: Option<&[u8]>) -> Result<Option<WatchResponse>, Status> {
+    /// `unsent`: rows that were scanned since the last response.
+    fn response_of(
+        &self,
+        commit: &Changes,
+        last_key: Option<&[u8]>,
+        unsent: &mut usize,
+    ) -> Result<Option<WatchResponse>, Status> {
         let mine = |key: &[u8]| key.starts_with(&self.request.prefix) && last_key.is_none_or(|last| key > last);
         let mut entries = Vec::new();
+        let mut last_scanned: Option<&[u8]> = None;
         for change in commit.rows.iter().filter(|change| change.table == self.table && mine(&change.key)) {
+            last_scanned = last_scanned.max(Some(&change.key));
+            *unsent += 1;
             let value = match &change.row {
                 Some(row) => self.present(change.key.as_slice(), row)?,
                 None => Vec::new(),
@@ -190,12 +203,20 @@ impl<A: Application> Watch<A> {
             }
             entries.push(Entry { key: change.key.clone(), value, deleted: change.row.is_none() });
         }
-        if entries.is_empty() {
+        if last_scanned.is_none() || (entries.is_empty() && *unsent < PAGE) {
             return Ok(None);
         }
+        *unsent = 0;
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         let token = Token { partition: self.view.partition, commit_sequence: commit.commit_sequence };
-        Ok(Some(WatchResponse { entries, token: Some(token), live: true }))
+        let last_scanned_key = self.position(last_scanned);
+        Ok(Some(WatchResponse { entries, token: Some(token), live: true, last_scanned_key }))
+    }
+
+    /// Where a watch resumes that sees some of the rows only.
+    fn position(&self, last_scanned: Option<&[u8]>) -> Vec<u8> {
+        let is_needed = self.filter.is_some() && self.request.after.is_some();
+        last_scanned.filter(|_| is_needed).map(<[u8]>::to_vec).unwrap_or_default()
     }
 
     fn wants(&self, value: &[u8]) -> bool {

@@ -1,8 +1,8 @@
 //! A gateway over fakes: a processor that serves the query protocol from maps over a real socket, and a way to Kafka
 //! that hands commands straight to it. The rules of this bank are a few lines; the real ones have their own tests.
 
+mod filtered;
 pub mod processor;
-mod sift;
 pub mod socket;
 pub mod two;
 

@@ -1,7 +1,7 @@
 //! A processor from maps: the query protocol over a real socket, and a bank of a few lines. Several may serve the same
 //! maps, as owners do that follow each other.
 
-use super::sift::{Sifted, sift};
+use super::filtered::{FilteredPage, filtered_page};
 use futures_util::Stream;
 use gateway::command::Command;
 use gateway::rows::{self, Account, Outcome, Transaction, User, outcome::State};
@@ -475,9 +475,9 @@ impl Query for Service {
         if request.reverse {
             all.reverse();
         }
-        let Sifted { entries, more, looked_at, last_unwanted } = sift(all, &request);
+        let FilteredPage { entries, more, scanned, last_scanned } = filtered_page(all, &request);
         let token = self.bank.token(&self.bank.state.lock(), request.partition);
-        Ok(Response::new(ScanResponse { entries, more, token: Some(token), stale, looked_at, last_unwanted }))
+        Ok(Response::new(ScanResponse { entries, more, token: Some(token), stale, scanned, last_scanned }))
     }
 
     async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<AwaitResponse>, Status> {
@@ -534,7 +534,7 @@ impl Query for Service {
             let mut entries: Vec<Entry> = first;
             let mut live = true;
             loop {
-                let response = WatchResponse { entries, token: None, live };
+                let response = WatchResponse { entries, live, ..WatchResponse::default() };
                 if (live || !response.entries.is_empty()) && sender.send(Ok(response)).await.is_err() {
                     return;
                 }

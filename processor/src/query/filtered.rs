@@ -1,7 +1,7 @@
 //! One page of the rows that a caller wants.
 //!
-//! Rows that are not wanted cost a look and no place on the page. So a page is bounded twice: by the rows that it holds,
-//! and by those that were looked at, because a filter that lets nothing pass must not read a whole table in one call.
+//! Rows that are not wanted are scanned and take no place on the page. So a page is bounded twice: by the rows that it
+//! holds, and by those that were scanned, because a filter that lets nothing pass must not read a whole table in one call.
 
 use schemas::query::Entry;
 use state_store::{Page, ScanRange, Snapshot, StoreError, TableId};
@@ -9,32 +9,32 @@ use tonic::Status;
 
 use crate::topology::RowFilter;
 
-/// Rows that one call looks at.
-const LOOKED_AT_MAX: usize = 5000;
+/// Rows that one call scans at most.
+const SCANNED_MAX: usize = 1000;
 /// Rows that are read from the table at once while looking for wanted ones.
 const CHUNK: usize = 500;
 
-/// What was found.
+/// A page, and how far it reaches.
 #[derive(Default)]
-pub(super) struct Sifted {
+pub(super) struct FilteredPage {
     /// The wanted rows, in the order of the scan.
     pub entries: Vec<Entry>,
-    /// Whether there are rows behind the last one that was looked at.
+    /// Whether there are rows behind the last one that was scanned.
     pub more: bool,
-    /// Rows that were looked at.
-    pub looked_at: usize,
-    /// The last of them, unless it is the last of the entries.
-    pub last_unwanted: Option<Entry>,
+    /// Rows that were scanned.
+    pub scanned: usize,
+    /// With a filter, the last of them.
+    pub last_scanned: Option<Entry>,
 }
 
-impl Sifted {
+impl FilteredPage {
     fn is_full(&self, limit: usize) -> bool {
-        self.entries.len() == limit || self.looked_at == LOOKED_AT_MAX
+        self.entries.len() == limit || self.scanned == SCANNED_MAX
     }
 }
 
 /// Reads rows of this range until `limit` of them are wanted. Without a filter all are.
-pub(super) fn sift(
+pub(super) fn filtered_page(
     snapshot: &dyn Snapshot,
     table: TableId,
     mut range: ScanRange,
@@ -42,28 +42,26 @@ pub(super) fn sift(
     filter: Option<&RowFilter>,
     present: impl Fn(&[u8], &[u8]) -> Result<Entry, Status>,
     failed: impl Fn(StoreError) -> Status,
-) -> Result<Sifted, Status> {
-    let mut sifted = Sifted { more: true, ..Sifted::default() };
-    while sifted.more && !sifted.is_full(limit) {
+) -> Result<FilteredPage, Status> {
+    let mut page = FilteredPage { more: true, ..FilteredPage::default() };
+    while page.more && !page.is_full(limit) {
         range.limit = if filter.is_some() { CHUNK } else { limit };
         let Page { rows, more } = snapshot.scan(table, &range).map_err(&failed)?;
         let mut rows = rows.into_iter();
         for (key, row) in rows.by_ref() {
             let entry = present(&key, &row)?;
-            sifted.looked_at += 1;
+            page.scanned += 1;
+            page.last_scanned = filter.is_some().then(|| entry.clone());
             if filter.is_none_or(|wants| wants(&entry.value)) {
-                sifted.entries.push(entry);
-                sifted.last_unwanted = None;
-            } else {
-                sifted.last_unwanted = Some(entry);
+                page.entries.push(entry);
             }
-            if sifted.is_full(limit) {
+            if page.is_full(limit) {
                 break;
             }
         }
-        sifted.more = more || rows.len() > 0;
-        let last = sifted.last_unwanted.as_ref().or(sifted.entries.last());
+        page.more = more || rows.len() > 0;
+        let last = page.last_scanned.as_ref().or(page.entries.last());
         range.after = last.map(|last| last.key.clone()).or(range.after);
     }
-    Ok(sifted)
+    Ok(page)
 }
