@@ -1,5 +1,7 @@
 //! `processor status`: what an operator sees of instances and shards.
 
+use std::fs;
+
 use kontor_compose::eventually;
 
 use crate::support::{Bank, Cluster, DEADLINE, PARTITIONS};
@@ -66,4 +68,23 @@ async fn the_status_says_who_owns_and_follows_what_and_who_is_silent() {
     let (code, after) = report(&bank).await;
     assert_eq!((code, &after["serves"]), (1, &false.into()), "{after}");
     assert!(shards(&after).iter().all(|(_, state, _)| state == "silent"), "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_instances_follow_a_shard_as_the_topology_declares() {
+    let bank = Bank::with_shards("standbys", SHARDS).await;
+    let declared = fs::read_to_string(&bank.space.topics_file).unwrap();
+    let two = declared.replacen("standbys: 1\n", "standbys: 2\n", 1);
+    assert_ne!(two, declared);
+    fs::write(&bank.space.topics_file, two).unwrap();
+    let _cluster = Cluster::start(&bank, &["p1", "p2", "p3"]).await;
+    let all = ["processor-p1", "processor-p2", "processor-p3"];
+    let followed = || async {
+        shards(&report(&bank).await.1).into_iter().all(|(active, _, standbys)| {
+            let mut names: Vec<&str> = standbys.iter().map(String::as_str).chain([active.as_str()]).collect();
+            names.sort_unstable();
+            names == all
+        })
+    };
+    eventually(DEADLINE, "each shard is owned by one and followed by the two others", followed).await.unwrap();
 }
