@@ -77,7 +77,9 @@ async fn as_many_instances_follow_a_shard_as_the_topology_declares() {
     let two = declared.replacen("standbys: 1\n", "standbys: 2\n", 1);
     assert_ne!(two, declared);
     fs::write(&bank.space.topics_file, two).unwrap();
-    let _cluster = Cluster::start(&bank, &["p1", "p2", "p3"]).await;
+    let mut cluster = Cluster::start(&bank, &["p1"]).await;
+    cluster.launch(&bank, "p2");
+    cluster.launch(&bank, "p3");
     let all = ["processor-p1", "processor-p2", "processor-p3"];
     let followed = || async {
         shards(&report(&bank).await.1).into_iter().all(|(active, _, standbys)| {
@@ -86,5 +88,6 @@ async fn as_many_instances_follow_a_shard_as_the_topology_declares() {
             names == all
         })
     };
-    eventually(DEADLINE, "each shard is owned by one and followed by the two others", followed).await.unwrap();
+    let waited = eventually(DEADLINE, "each shard is owned by one and followed by the two others", followed).await;
+    assert!(waited.is_ok(), "{}", cluster.said());
 }
