@@ -35,7 +35,7 @@ pub struct ResumeArgs {
     #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
     pub missed: Vec<i64>,
     /// Times for each.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
     /// Ask only for changes of so many cents or more.
     #[arg(long)]
@@ -62,7 +62,7 @@ async fn measure(args: &ResumeArgs) -> anyhow::Result<()> {
             let sampler = Sampler::start(vec![Watched::one("processor", pid)]);
             let mut times_us = Histogram::<u64>::new(3)?;
             let mut sent = Sent::default();
-            for _ in 0..args.rounds.max(1) {
+            for _ in 0..args.rounds {
                 let began = Instant::now();
                 sent = reader.resume(way, *missed).await?;
                 times_us.record(u64::try_from(began.elapsed().as_micros())?)?;
@@ -76,7 +76,7 @@ async fn measure(args: &ResumeArgs) -> anyhow::Result<()> {
                 ms(times_us.value_at_quantile(0.5)),
                 ms(times_us.value_at_quantile(0.99)),
                 ms(times_us.max()),
-                per_1000(cpu_s, u64::try_from(*missed)? * u64::from(args.rounds.max(1)))
+                per_1000(cpu_s, u64::try_from(*missed)? * u64::from(args.rounds))
             );
         }
     }
@@ -166,8 +166,8 @@ impl Reader {
             let page = self.client.scan(request).await?.into_inner();
             sent.rows += page.entries.len();
             sent.bytes += page.encoded_len();
-            if let Some(last) = page.last_scanned.as_ref().or(page.entries.last()) {
-                after.clone_from(&last.key);
+            if let Some(end) = page.end() {
+                after.clone_from(&end.key);
             }
             if !page.more {
                 return Ok(sent);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bank::{IBAN_DRAWS_MAX, TokenSecret, Tokens};
-use schemas::topics::{Target, Topology};
+use schemas::topics::{MOST_STANDBYS, Target, Topology};
 use schemas::{CacheConfig, SchemaCache};
 
 /// Where the topics are, what they are called and who knows their schemas.
@@ -74,7 +74,7 @@ pub struct RunArgs {
     #[arg(long, env = "KONTOR_RACK", default_value = "")]
     pub rack: String,
     /// Standbys of each shard instead of those that topics.yaml declares, as far as there are instances for them. The leader's setting counts.
-    #[arg(long, env = "KONTOR_STANDBYS", value_parser = clap::value_parser!(u8).range(..=10))]
+    #[arg(long, env = "KONTOR_STANDBYS", value_parser = clap::value_parser!(u8).range(..=i64::from(MOST_STANDBYS)))]
     pub standbys: Option<u8>,
     /// Seconds for which this instance keeps its shards when it is stopped (a restart); 0: it gives them away at once.
     #[arg(long, env = "KONTOR_GRACE_SECONDS", default_value_t = 0)]

@@ -58,6 +58,15 @@ pub mod query {
         }
     }
 
+    impl ScanResponse {
+        /// The row behind which the next page begins: the last one that was scanned, wanted or not; `None` when there was
+        /// none.
+        #[must_use]
+        pub fn end(&self) -> Option<&Entry> {
+            self.last_scanned.as_ref().or(self.entries.last())
+        }
+    }
+
     fn carrying(mut status: tonic::Status, name: &'static str, data: &impl prost::Message) -> tonic::Status {
         let bytes = prost::Message::encode_to_vec(data);
         status.metadata_mut().insert_bin(name, tonic::metadata::MetadataValue::from_bytes(&bytes));
@@ -72,7 +81,7 @@ pub mod query {
     #[cfg(test)]
     mod tests {
         use super::broken_watch::Reason;
-        use super::{BrokenWatch, NotOwner, Stale};
+        use super::{BrokenWatch, Entry, NotOwner, ScanResponse, Stale};
 
         #[test]
         fn a_hint_travels_with_its_status() {
@@ -100,6 +109,20 @@ pub mod query {
                 assert_eq!(BrokenWatch::of(&status).map(|read| read.reason()), Some(reason));
                 assert_eq!(BrokenWatch::of(&status), Some(broken));
             }
+        }
+
+        #[test]
+        fn a_page_ends_at_the_last_row_that_was_scanned() {
+            let row = |key: u8| Entry { key: vec![key], ..Entry::default() };
+            let page = |entries: &[u8], last_scanned: Option<u8>| ScanResponse {
+                entries: entries.iter().copied().map(row).collect(),
+                last_scanned: last_scanned.map(row),
+                ..ScanResponse::default()
+            };
+            assert_eq!(page(&[], None).end(), None);
+            assert_eq!(page(&[1, 2], None).end(), Some(&row(2)), "nothing was scanned behind it");
+            assert_eq!(page(&[1, 2], Some(5)).end(), Some(&row(5)));
+            assert_eq!(page(&[], Some(5)).end(), Some(&row(5)));
         }
     }
 }

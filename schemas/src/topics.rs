@@ -24,5 +24,5 @@ pub use load::TopologyError;
 pub use plan::{TopicsError, plan};
 pub use report::{describe, to_json};
 pub use subjects::{SubjectError, SubjectState};
-pub use topology::{Cleanup, Subjects, TopicSpec, Topology};
+pub use topology::{Cleanup, MOST_STANDBYS, Subjects, TopicSpec, Topology};
 pub use verify::{Mismatch, VerifyError, verify, verify_topics};

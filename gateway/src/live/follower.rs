@@ -234,8 +234,7 @@ impl Follower {
 
 /// The last transaction that the processor scanned for this page, wanted or not.
 fn last_of(page: &ScanResponse) -> Result<Option<Transaction>, Problem> {
-    let last = page.last_scanned.as_ref().or(page.entries.last());
-    last.map(|entry| rows::decode(rows::TRANSACTION, entry)).transpose()
+    page.end().map(|entry| rows::decode(rows::TRANSACTION, entry)).transpose()
 }
 
 /// Where each of the wanted partitions starts.

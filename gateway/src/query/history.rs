@@ -41,9 +41,9 @@ pub async fn page(
         let range = Range { prefix, after, reverse: true, limit: missing, filter: filter.encode() };
         let found = processors.scan(partition, rows::HISTORY, range, reading).await?;
         scanned += found.scanned;
-        let last = found.last_scanned.as_ref().or(found.entries.last());
-        page.more = found.more && last.is_some();
-        after = last.map(|entry| entry.key.clone()).unwrap_or_default();
+        let end = found.end();
+        page.more = found.more && end.is_some();
+        after = end.map(|entry| entry.key.clone()).unwrap_or_default();
         for entry in &found.entries {
             let transaction = rows::decode(rows::HISTORY, entry)?;
             // A processor of another version may know fewer conditions.
@@ -51,7 +51,7 @@ pub async fn page(
                 page.transactions.push(transaction);
             }
         }
-        page.end = last.map(|entry| rows::decode(rows::HISTORY, entry)).transpose()?.or(page.end);
+        page.end = end.map(|entry| rows::decode(rows::HISTORY, entry)).transpose()?.or(page.end);
     }
     Ok(page)
 }

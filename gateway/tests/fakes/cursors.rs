@@ -21,8 +21,13 @@ async fn with_transactions(count: i64) -> (World, String, Vec<i64>) {
 }
 
 fn after(iban: &str, transaction_id: i64, sequence: i64) -> String {
+    wanted_after(iban, transaction_id, sequence, "")
+}
+
+/// With more conditions.
+fn wanted_after(iban: &str, transaction_id: i64, sequence: i64, conditions: &str) -> String {
     let cursor = Cursor::Account { transaction_id, sequence }.encode();
-    with(&format!("(iban: \"{iban}\", after: \"{cursor}\")"))
+    with(&format!("(iban: \"{iban}\", after: \"{cursor}\"{conditions})"))
 }
 
 #[tokio::test]
@@ -74,10 +79,7 @@ async fn a_hole_in_the_middle_is_not_passed_over() {
 async fn a_filter_withholds_nothing_that_is_wanted_and_hides_no_hole() {
     // More than one call looks at.
     let (world, iban, ids) = with_transactions(2500).await;
-    let resume = |nth: usize, filter: &str| {
-        let cursor = Cursor::Account { transaction_id: ids[nth - 1], sequence: nth as i64 }.encode();
-        with(&format!("(iban: \"{iban}\", after: \"{cursor}\"{filter})"))
-    };
+    let resume = |nth: usize, conditions: &str| wanted_after(&iban, ids[nth - 1], nth as i64, conditions);
     let before = world.bank.calls();
     let mut large = Stream::open(&world, &resume(1, ", min_amount: 2400"));
     assert_eq!(large.amounts(101).await, (2400..=2500).collect::<Vec<_>>());

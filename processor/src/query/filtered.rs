@@ -23,11 +23,16 @@ pub(super) struct FilteredPage {
     pub more: bool,
     /// Rows that were scanned.
     pub scanned: usize,
-    /// With a filter, the last of them.
+    /// The last of them, unless that is the last of the entries.
     pub last_scanned: Option<Entry>,
 }
 
 impl FilteredPage {
+    /// The row behind which the next ones are read.
+    fn end(&self) -> Option<&Entry> {
+        self.last_scanned.as_ref().or(self.entries.last())
+    }
+
     fn is_full(&self, limit: usize) -> bool {
         self.entries.len() == limit || self.scanned == SCANNED_MAX
     }
@@ -48,20 +53,20 @@ pub(super) fn filtered_page(
         range.limit = if filter.is_some() { CHUNK } else { limit };
         let Page { rows, more } = snapshot.scan(table, &range).map_err(&failed)?;
         let mut rows = rows.into_iter();
-        for (key, row) in rows.by_ref() {
+        while !page.is_full(limit)
+            && let Some((key, row)) = rows.next()
+        {
             let entry = present(&key, &row)?;
             page.scanned += 1;
-            page.last_scanned = filter.is_some().then(|| entry.clone());
             if filter.is_none_or(|wants| wants(&entry.value)) {
                 page.entries.push(entry);
-            }
-            if page.is_full(limit) {
-                break;
+                page.last_scanned = None;
+            } else {
+                page.last_scanned = Some(entry);
             }
         }
         page.more = more || rows.len() > 0;
-        let last = page.last_scanned.as_ref().or(page.entries.last());
-        range.after = last.map(|last| last.key.clone()).or(range.after);
+        range.after = page.end().map(|end| end.key.clone()).or(range.after);
     }
     Ok(page)
 }

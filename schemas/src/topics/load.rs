@@ -8,7 +8,7 @@ use serde_yaml_ng::Value;
 
 use super::fields::{Fields, bad, kind};
 use super::suggest::{hint, nearest};
-use super::topology::{Cleanup, Subjects, TopicSpec, Topology};
+use super::topology::{Cleanup, MOST_STANDBYS, Subjects, TopicSpec, Topology};
 use crate::records::{RECORD_TYPES, RecordType, record_type};
 
 /// Why a declaration of topics cannot be used. Never worth a retry.
@@ -37,8 +37,6 @@ pub enum TopologyError {
 
 /// More partitions than that are a slip of the finger.
 const MOST_PARTITIONS: i32 = 10_000;
-/// More standbys of one shard than that are one, too.
-const MOST_STANDBYS: i32 = 10;
 
 impl Topology {
     /// Reads and checks a declaration.
@@ -58,7 +56,7 @@ impl Topology {
             return Err(bad("shards", format!("must be at most partitions ({partitions}), found {shards}")));
         }
         let layout = required(top.count("layout", i32::MAX)?, "layout")?;
-        let standbys = top.number("standbys", 0..=MOST_STANDBYS)?.map_or(1, i32::unsigned_abs) as usize;
+        let standbys = top.number("standbys", 0..=i32::from(MOST_STANDBYS))?.map_or(1, i32::unsigned_abs) as usize;
         let replication = top.count("replication", 100)?.unwrap_or(3);
         let protected = top.strings("protected")?;
         let defaults = match top.value("defaults") {

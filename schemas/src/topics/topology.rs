@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::records::RecordType;
 
+/// More standbys of one shard than that are a slip of the finger.
+pub const MOST_STANDBYS: u8 = 10;
+
 /// Every topic of a system, as topics.yaml declares them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topology {

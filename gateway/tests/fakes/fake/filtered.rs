@@ -32,9 +32,11 @@ pub fn filtered_page(rows: Vec<Entry>, request: &ScanRequest) -> FilteredPage {
             break;
         }
         page.scanned += 1;
-        page.last_scanned = (!request.filter.is_empty()).then(|| entry.clone());
         if wants(&entry) {
             page.entries.push(entry);
+            page.last_scanned = None;
+        } else {
+            page.last_scanned = Some(entry);
         }
     }
     page

@@ -31,7 +31,7 @@ async fn a_page_holds_wanted_rows_up_to_its_limit_and_says_how_far_it_looked() {
     (1..=1201).for_each(|nth| world.commit(nth, false));
     let first = page(&world, b"odd", b"", 5, false).await;
     assert_eq!((keys(&first.entries), first.scanned, first.more), (odds(1..=10), 9, true));
-    assert_eq!(first.last_scanned.as_ref(), first.entries.last());
+    assert_eq!(first.last_scanned, None, "it is the last of the entries");
     let second = page(&world, b"odd", &key(200), 1000, false).await;
     assert_eq!((keys(&second.entries), second.scanned, second.more), (odds(201..=1200), 1000, true));
     assert_eq!(second.last_scanned.unwrap().key, key(1200), "not a wanted one");
