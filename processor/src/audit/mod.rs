@@ -1,6 +1,6 @@
 //! `processor audit`: recomputes the standing invariants from the topics alone.
 //!
-//! ends -> read (decode to facts) -> fold -> checks -> report. It shares no rule and no state with the engine, so that
+//! cut -> read (decode to facts) -> fold -> checks -> report. It shares no rule and no state with the engine, so that
 //! a defect there cannot hide itself here; it writes nothing to the topics and can run beside a live system. Only with
 //! `--store` it opens files, and RocksDB writes where it opens: the processor of these stores must be stopped
 //! (stores.rs). A system with work in flight has no consistent cut, so then it says what is pending instead of
@@ -8,6 +8,7 @@
 
 mod breach;
 mod checks;
+mod cut;
 mod decode;
 mod entries;
 mod facts;
@@ -31,7 +32,7 @@ use crate::config::ClusterArgs;
 use crate::dead_letters::RetentionArgs;
 use facts::Topic;
 use fold::Fold;
-use read::{Cursor, Ends, ReadError, Source};
+use read::{Cursor, Ends, Source};
 use report::Report;
 
 /// Recompute the invariants of the bank from its topics.
@@ -80,7 +81,7 @@ fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
     let mut fold = Fold::new(source.partitions());
     let mut cursor = Cursor::new();
     loop {
-        let (ends, moved) = quiet_ends(&source)?;
+        let (ends, under_way) = cut::cut(|topics| source.ends(topics))?;
         fold.lost_letters(cut_partitions(&ends), letters_kept_from_ms);
         source.read(&ends, &mut cursor, &mut fold, &|topic, count| {
             if !args.json && count > 0 {
@@ -88,8 +89,7 @@ fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
             }
         })?;
         let mut pending = checks::pending(&fold);
-        pending.extend(open_transactions(&ends));
-        pending.extend(moved);
+        pending.extend(under_way);
         let mut undecided = missing_starts(&ends);
         if pending.is_empty() || !undecided.is_empty() || now() >= deadline {
             let drained = pending.is_empty() && undecided.is_empty();
@@ -101,27 +101,6 @@ fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
             return Ok(Report::new(&fold, checks, pending, undecided, started.elapsed()));
         }
     }
-}
-
-/// The ends of all topics: inputs, outputs, inputs again. When the inputs did not move in between and are processed
-/// to their ends, then the outputs are complete and hold nothing of later commands.
-fn quiet_ends(source: &Source) -> Result<(Ends, Option<String>), ReadError> {
-    let (inputs, outputs): (Vec<Topic>, Vec<Topic>) = Topic::ALL.into_iter().partition(|topic| topic.is_input());
-    let before = source.ends(&inputs)?;
-    let mut ends = source.ends(&outputs)?;
-    let after = source.ends(&inputs)?;
-    let moved = after.iter().find(|(at, end)| before.get(at).is_none_or(|earlier| earlier.high != end.high));
-    let moved = moved.map(|((topic, partition), _)| format!("{}-{partition}: pending: records arrive", topic.base()));
-    ends.extend(before);
-    Ok((ends, moved))
-}
-
-fn open_transactions(ends: &Ends) -> Vec<String> {
-    let open = ends.iter().filter(|(_, end)| end.stable < end.high);
-    open.map(|((topic, partition), end)| {
-        format!("{}-{partition}: pending: a transaction is open at {} of {}", topic.base(), end.stable, end.high)
-    })
-    .collect()
 }
 
 /// Partitions whose oldest dead letters were deleted.
