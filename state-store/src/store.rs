@@ -57,7 +57,8 @@ pub trait Store: Send + Sync {
 
     /// Makes a copy of the store as it is now in `directory`, which must not exist while its parent does: tables are hard
     /// links, so it must lie on the same file system, and a few milliseconds are enough. [`crate::open`] opens it as the
-    /// same store, identity and progress included. Commits may go on meanwhile. A store without files refuses.
+    /// same store, identity and progress included. Commits may go on meanwhile: the copy ends with a whole one, which may
+    /// be the one that is being written and that readers of this store do not see yet. A store without files refuses.
     fn checkpoint(&self, directory: &Path) -> Result<(), StoreError> {
         let detail = format!("a store without files has no checkpoint (asked for in {})", directory.display());
         Err(StoreError::Misuse { detail })

@@ -4,7 +4,6 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{ACCOUNTS, HISTORY, USERS, batch, identity, progress, reopen};
 use proptest::prelude::*;
@@ -188,17 +187,15 @@ fn snapshots_do_not_move(open: Reopen) {
 /// A reader beside the writer never sees rows of one commit with the progress of another.
 fn rows_and_progress_are_one_write(open: Reopen) {
     let store = open();
-    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let writer = scope.spawn(|| {
             for sequence in 1..=300 {
                 let row = sequence.to_string();
                 let rows: Vec<_> = ["a", "b", "c"].iter().map(|key| (ACCOUNTS, *key, Some(row.as_str()))).collect();
                 store.commit(batch(&rows), &progress(sequence)).unwrap();
             }
-            done.store(true, Ordering::Release);
         });
-        while !done.load(Ordering::Acquire) {
+        while !writer.is_finished() {
             let view = store.snapshot().unwrap();
             let seen = view.progress().unwrap();
             if seen.commit_sequence == 0 {
