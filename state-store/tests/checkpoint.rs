@@ -5,7 +5,6 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{ACCOUNTS, HISTORY, batch, budget, identity, progress, reopen};
 use state_store::{Identity, MemoryStore, Opened, Page, RocksStore, ScanRange, Store, StoreError, TableId, open};
@@ -25,15 +24,6 @@ fn write(store: &RocksStore, from: u64, until: impl Fn(u64) -> bool) -> u64 {
         store.commit(batch(&rows), &progress(sequence)).unwrap();
     }
     sequence
-}
-
-/// Says so when it goes, so that a check that fails beside the writer does not leave it writing for ever.
-struct Enough<'a>(&'a AtomicBool);
-
-impl Drop for Enough<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn copied(from: &Path, to: &Path) {
@@ -74,25 +64,23 @@ fn of_a_store_in_use_it_is_a_whole_commit() {
     let dir = tempfile::tempdir().unwrap();
     let store = reopen(&dir.path().join("store"));
     write(&store, 0, |sequence| sequence == 2_000);
-    let enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(&store, 2_000, |_| enough.load(Ordering::Relaxed)));
-        let until_checked = Enough(&enough);
-        for number in 0..20 {
-            let path = dir.path().join(format!("checkpoint-{number}"));
-            let before = store.progress().unwrap().commit_sequence;
-            store.checkpoint(&path).unwrap();
-            let after = store.progress().unwrap().commit_sequence;
-            let copy = reopen(&path);
-            let sequence = copy.progress().unwrap().commit_sequence;
-            // RocksDB logs a commit before readers see it: the one under way may be in the copy and not in `after`.
-            assert!((before..=after + 1).contains(&sequence), "{before} <= {sequence} <= {after} + 1");
-            assert_eq!(copy.progress().unwrap().changelog_offset, progress(sequence).changelog_offset);
-            let row = copy.get(ACCOUNTS, b"last").unwrap().unwrap();
-            assert!(row.starts_with(format!("{sequence} ").as_bytes()), "rows are of commit {sequence}");
-        }
-        drop(until_checked);
-        assert!(writer.join().unwrap() > 2_000);
+        let checks = scope.spawn(|| {
+            for number in 0..20 {
+                let path = dir.path().join(format!("checkpoint-{number}"));
+                let before = store.progress().unwrap().commit_sequence;
+                store.checkpoint(&path).unwrap();
+                let after = store.progress().unwrap().commit_sequence;
+                let copy = reopen(&path);
+                let sequence = copy.progress().unwrap().commit_sequence;
+                // RocksDB logs a commit before readers see it: the one under way may be in the copy and not in `after`.
+                assert!((before..=after + 1).contains(&sequence), "{before} <= {sequence} <= {after} + 1");
+                assert_eq!(copy.progress().unwrap().changelog_offset, progress(sequence).changelog_offset);
+                let row = copy.get(ACCOUNTS, b"last").unwrap().unwrap();
+                assert!(row.starts_with(format!("{sequence} ").as_bytes()), "rows are of commit {sequence}");
+            }
+        });
+        assert!(write(&store, 2_000, |_| checks.is_finished()) > 2_000);
     });
 }
 

@@ -82,7 +82,7 @@ fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
     let mut cursor = Cursor::new();
     loop {
         let (ends, under_way) = cut::cut(|topics| source.ends(topics))?;
-        fold.lost_letters(cut_partitions(&ends), letters_kept_from_ms);
+        fold.lost_letters(trimmed_partitions(&ends), letters_kept_from_ms);
         source.read(&ends, &mut cursor, &mut fold, &|topic, count| {
             if !args.json && count > 0 {
                 eprintln!("read {count} records of {}", topic.base());
@@ -104,9 +104,9 @@ fn examine(args: &AuditArgs) -> anyhow::Result<Report> {
 }
 
 /// Partitions whose oldest dead letters were deleted.
-fn cut_partitions(ends: &Ends) -> Vec<i32> {
-    let cut = ends.iter().filter(|((topic, _), end)| *topic == Topic::DeadLetters && end.low > 0);
-    cut.map(|((_, partition), _)| *partition).collect()
+fn trimmed_partitions(ends: &Ends) -> Vec<i32> {
+    let trimmed = ends.iter().filter(|((topic, _), end)| *topic == Topic::DeadLetters && end.low > 0);
+    trimmed.map(|((_, partition), _)| *partition).collect()
 }
 
 /// For how long the topics declare that dead letters stay; `None`: for ever, or they do not say.
@@ -124,11 +124,12 @@ fn kept_from_ms(retention_ms: Option<i64>, now_ms: i64) -> i64 {
 
 /// Topics that must be whole and are not.
 fn missing_starts(ends: &Ends) -> Vec<String> {
-    let cut = ends.iter().filter(|((topic, _), end)| !topic.may_lose_its_start() && end.low > 0);
-    cut.map(|((topic, partition), end)| {
-        format!("{}-{partition}: records before {} were deleted, so nothing adds up", topic.base(), end.low)
-    })
-    .collect()
+    let trimmed = ends.iter().filter(|((topic, _), end)| !topic.may_lose_its_start() && end.low > 0);
+    trimmed
+        .map(|((topic, partition), end)| {
+            format!("{}-{partition}: records before {} were deleted, so nothing adds up", topic.base(), end.low)
+        })
+        .collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a deadline of an operator's tool, outside of the engine")]

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use crate::clock::SharedClock;
 use crate::membership::{Role, Roles};
-use crate::query::filtered::{FilteredPage, filtered_page};
+use crate::query::filtered::filtered_page;
 use crate::query::view::{Life, PartitionView};
 use crate::query::watch;
 use crate::topology::{Application, ProcessError, RowFilter};
@@ -305,9 +305,8 @@ impl<A: Application> Query for QueryService<A> {
             let present = |key: &[u8], row: &[u8]| service.entry(&view, &*snapshot, table, key, row);
             let limit = request.limit as usize;
             let page = filtered_page(&*snapshot, table, range, limit, filter.as_ref(), present, failed(&view))?;
-            let FilteredPage { entries, more, scanned, last_scanned } = page;
             let token = Some(token_of(&*snapshot, &view)?);
-            Ok(ScanResponse { entries, more, token, stale, scanned: scanned as u32, last_scanned })
+            Ok(ScanResponse { token, stale, ..page })
         })
         .await
         .map(Response::new)

@@ -1,6 +1,6 @@
 //! The query protocol over the maps of a fake processor.
 
-use super::super::filtered::{FilteredPage, filtered_page};
+use super::super::filtered::filtered_page;
 use super::{FakeProcessor, Rows, failed};
 use futures_util::Stream;
 use gateway::rows::{self, Outcome};
@@ -116,9 +116,8 @@ impl Query for Service {
         if request.reverse {
             all.reverse();
         }
-        let FilteredPage { entries, more, scanned, last_scanned } = filtered_page(all, &request);
         let token = self.bank.token(&self.bank.state.lock(), request.partition);
-        Ok(Response::new(ScanResponse { entries, more, token: Some(token), stale, scanned, last_scanned }))
+        Ok(Response::new(ScanResponse { token: Some(token), stale, ..filtered_page(all, &request) }))
     }
 
     async fn r#await(&self, request: Request<AwaitRequest>) -> Result<Response<AwaitResponse>, Status> {
