@@ -42,7 +42,9 @@ pub struct Heard {
     pub first_cursor: Option<String>,
     /// Where to go on.
     cursor: Option<String>,
-    /// The subscription is asked for, and nothing has come since.
+    /// To which gateway the last connection led.
+    gateway: usize,
+    /// When the subscription was asked for on this connection.
     connected_at: Option<Instant>,
     /// The first transaction on this connection.
     heard_at: Option<Instant>,
@@ -81,9 +83,9 @@ impl Subscribers {
         self.heard.iter().map(|heard| heard.lock().ids.len()).collect()
     }
 
-    /// Whether each has a subscription on which it has heard something since then.
-    pub fn all_heard_since(&self, since: Instant) -> bool {
-        self.heard.iter().all(|heard| heard.lock().heard_at.is_some_and(|at| at >= since))
+    /// Whether each is connected to this gateway and has heard something there.
+    pub fn all_heard_through(&self, gateway: usize) -> bool {
+        self.heard.iter().map(|heard| heard.lock()).all(|heard| heard.gateway == gateway && heard.heard_at.is_some())
     }
 
     /// After this moment: how long until each was connected again, and until it heard something there.
@@ -124,7 +126,7 @@ impl Subscriber {
     async fn run(self) {
         let mut gateway = self.plan.gateway;
         loop {
-            let end = self.subscribe(self.addresses[gateway % self.addresses.len()]).await;
+            let end = self.subscribe(gateway % self.addresses.len()).await;
             let (elsewhere, name) = match end {
                 End::Gone("refused") => {
                     tokio::time::sleep(PAUSE).await;
@@ -140,8 +142,8 @@ impl Subscriber {
     }
 
     /// One connection, until it ends.
-    async fn subscribe(&self, address: SocketAddr) -> End {
-        let Some(mut socket) = connect(address).await else { return End::Gone("refused") };
+    async fn subscribe(&self, gateway: usize) -> End {
+        let Some(mut socket) = connect(self.addresses[gateway]).await else { return End::Gone("refused") };
         let query = "subscription ($i: String, $a: String) { stream_transactions(iban: $i, after: $a) { id cursor } }";
         let variables = json!({ "i": self.plan.iban, "a": self.heard.lock().cursor });
         let payload = json!({ "query": query, "variables": variables });
@@ -150,6 +152,7 @@ impl Subscriber {
         }
         {
             let mut heard = self.heard.lock();
+            heard.gateway = gateway;
             heard.connected_at = Some(Instant::now());
             heard.heard_at = None;
         }
