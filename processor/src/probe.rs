@@ -83,8 +83,9 @@ impl Probe {
 }
 
 /// The probe of the fault tests. `KONTOR_CRASH_AT=<step>:<n>` kills the process when the step is reached for the n-th
-/// time, as `kill -9` would. `KONTOR_STALL_AT=<step>:<n>:<ms>`, several separated by commas, makes the thread that
-/// reaches the step then stand still for so long; `each` instead of n makes every one do so.
+/// time, as `kill -9` would; a thread that reaches it while the process dies does not pass it either, but at
+/// `during-commit`, where all go on until then. `KONTOR_STALL_AT=<step>:<n>:<ms>`, several separated by commas, makes
+/// the thread that reaches the step then stand still for so long; `each` instead of n makes every one do so.
 #[cfg(feature = "crash-points")]
 pub fn from_environment() -> anyhow::Result<Probe> {
     let crash = std::env::var("KONTOR_CRASH_AT").ok().map(|setting| crash_at(&setting)).transpose()?;
@@ -106,20 +107,21 @@ fn step_of(name: &str) -> anyhow::Result<Step> {
     named.ok_or_else(|| anyhow::anyhow!("there is no step {name:?} to crash or to stall at"))
 }
 
-/// True when a step was reached for the n-th time.
+/// The how many-th time it is that this step is reached, from 1; `None` at other steps.
 #[cfg(feature = "crash-points")]
-fn nth(wanted: Step, count: u64) -> impl Fn(Step) -> bool + Send + Sync {
+fn counted(wanted: Step) -> impl Fn(Step) -> Option<u64> + Send + Sync {
     use std::sync::atomic::{AtomicU64, Ordering};
     let seen = AtomicU64::new(0);
-    move |step| step == wanted && seen.fetch_add(1, Ordering::SeqCst) + 1 == count
+    move |step| (step == wanted).then(|| seen.fetch_add(1, Ordering::SeqCst) + 1)
 }
 
 #[cfg(feature = "crash-points")]
 fn crash_at(setting: &str) -> anyhow::Result<Hook> {
     let (name, count) = setting.split_once(':').unwrap_or((setting, "1"));
-    let is_now = nth(step_of(name)?, count.parse()?);
+    let (reached, last) = (counted(step_of(name)?), count.parse()?);
     Ok(Box::new(move |step| {
-        if !is_now(step) {
+        // Dying takes milliseconds, in which another shard would go on to its commit.
+        if reached(step).is_none_or(|time| time < last) {
             return;
         }
         if step == Step::DuringCommit {
@@ -146,9 +148,9 @@ fn stall_at(setting: &str) -> anyhow::Result<Hook> {
             }
         }));
     }
-    let is_now = nth(wanted, count.parse()?);
+    let (reached, nth) = (counted(wanted), count.parse()?);
     Ok(Box::new(move |step| {
-        if is_now(step) {
+        if reached(step) == Some(nth) {
             tracing::warn!(step = step.name(), ms = time.as_millis() as u64, "stands still");
             pause(time);
             tracing::warn!(step = step.name(), "goes on after a stall");
