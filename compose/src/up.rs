@@ -59,7 +59,7 @@ pub fn supervise(config: &Config, fresh: bool, console: &Console) -> Result<()> 
     }
     // Before the look at the room, which it makes.
     if fresh {
-        wipe(&config.dir)?;
+        wipe(&config.dir, &config.log("stack"))?;
     }
     let logs = config.dir.join("logs");
     fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
@@ -219,15 +219,34 @@ pub fn check_ours(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Forgets data and logs. Only what a stack itself made.
-fn wipe(dir: &Path) -> Result<()> {
+/// Forgets data and logs. Only what a stack itself made, and not `own_log`: the supervisor holds it open and the `up` in
+/// front of it reads on there, so without it neither progress nor a failure would be said.
+fn wipe(dir: &Path, own_log: &Path) -> Result<()> {
     if !StackFile::is_of_stack(dir) {
         return Ok(());
     }
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))?.flatten() {
-        if is_of_stack(&entry.file_name().to_string_lossy()) {
+        if !is_of_stack(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        if own_log.parent() == Some(&entry.path()) {
+            wipe_logs(&entry.path(), own_log)?;
+        } else {
             fs::remove_dir_all(entry.path()).map_err(Error::io("remove", &entry.path()))?;
         }
+    }
+    Ok(())
+}
+
+fn wipe_logs(logs: &Path, own_log: &Path) -> Result<()> {
+    for entry in fs::read_dir(logs).map_err(Error::io("read", logs))?.flatten() {
+        let path = entry.path();
+        if path == own_log {
+            continue;
+        }
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(Error::io("remove", &path))?;
     }
     Ok(())
 }
@@ -357,15 +376,27 @@ mod tests {
         for name in ["kafka", "registry", "processor", "processor-2", "gateway-1", "logs", "bin", "mine"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        wipe(dir.path()).unwrap();
+        let logs = dir.path().join("logs");
+        fs::create_dir(logs.join("old")).unwrap();
+        for name in ["kafka.log", "stack.log"] {
+            fs::write(logs.join(name), "said").unwrap();
+        }
+        let own_log = logs.join("stack.log");
+        wipe(dir.path(), &own_log).unwrap();
         assert!(dir.path().join("kafka").exists(), "no stack was started there");
         sample(dir.path()).write().unwrap();
-        wipe(dir.path()).unwrap();
+        wipe(dir.path(), &own_log).unwrap();
         fs::remove_file(StackFile::path(dir.path())).unwrap();
-        let mut left: Vec<String> =
-            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
-        left.sort();
-        assert_eq!(left, ["bin", "mine"]);
+        assert_eq!(names(dir.path()), ["bin", "logs", "mine"]);
+        assert_eq!(names(&logs), ["stack.log"]);
+        assert_eq!(fs::read_to_string(own_log).unwrap(), "said", "the supervisor writes to it");
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
     }
 
     #[test]
@@ -384,7 +415,7 @@ mod tests {
         fs::write(StackFile::path(dir.path()), "{\"stacks\":[]}").unwrap();
         StackFile::put_aside_broken(dir.path()).unwrap_err();
         check_ours(dir.path()).unwrap_err();
-        wipe(dir.path()).unwrap();
+        wipe(dir.path(), &dir.path().join("logs/stack.log")).unwrap();
         assert!(dir.path().join("processor").exists());
         drop(lock(dir.path()).unwrap());
         fs::write(StackFile::path(dir.path()), [0xff, 0]).unwrap();

@@ -126,6 +126,7 @@ async fn data_outlives_restarts_and_kills() {
     assert_eq!(stack.children(), 0);
     assert_eq!(stack.file().phase, Phase::Stopped);
     forgets_when_told_to(&stack).await;
+    says_what_it_does_when_it_forgets(&stack);
 }
 
 fn says_that_it_runs(stack: &Stack) {
@@ -190,6 +191,18 @@ async fn forgets_when_told_to(stack: &Stack) {
         assert!(text.contains(words), "{words} in {text}");
     }
     assert_eq!(stack.children(), 0);
+}
+
+/// In the background, where all that is said goes through a log in the directory that is emptied.
+fn says_what_it_does_when_it_forgets(stack: &Stack) {
+    let up = stack.run("up", &["--fresh", "--only", "kafka", "--for-tests", "--detach"]);
+    assert!(up.status.success(), "{}", said(&up));
+    let log = std::fs::read_to_string(stack.file().supervisor.log).unwrap();
+    for text in [said(&up), log] {
+        assert!(text.contains("kafka is ready after"), "{text}");
+    }
+    let down = stack.run("down", &[]);
+    assert!(said(&down).contains("kafka (pid"), "{}", said(&down));
 }
 
 /// The programs under test, where a stack looks for them.
