@@ -111,6 +111,10 @@ pub fn check_free(port: u16, part: &str) -> Result<()> {
 }
 
 /// Whether a listener could be opened. (Rust sets SO_REUSEADDR, so connections in TIME_WAIT do not count.)
+///
+/// While another thread starts a program, the new process has a copy of every descriptor until it runs that program: a
+/// port that was found free may then be taken for some milliseconds by the very look. Who opens a listener in the same
+/// process lets the kernel choose, or tries again.
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).is_ok()
 }

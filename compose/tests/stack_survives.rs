@@ -8,7 +8,7 @@ use std::time::Duration;
 use kontor_compose::process::{Process, children_of};
 use kontor_compose::stackfile::{Part, Phase};
 use kontor_compose::testing::{Isolation, Sender, TestStack, list_topics, read_topic};
-use kontor_compose::{StackFile, eventually};
+use kontor_compose::{StackFile, eventually, eventually_some};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -263,11 +263,13 @@ async fn processors_come_leave_and_die_while_the_stack_is_up() {
     assert_eq!(stack.children(), 0);
 }
 
-#[test]
-fn a_port_that_is_taken_is_named_with_its_owner() {
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_with_its_owner() {
     let stack = Stack::new();
     let base = kontor_compose::ports::Ports::free().unwrap();
-    let _taken = std::net::TcpListener::bind(("127.0.0.1", base.kafka())).unwrap();
+    // Not at every moment: other tests start programs meanwhile, see `ports::is_free`.
+    let take = || async { std::net::TcpListener::bind(("127.0.0.1", base.kafka())).ok() };
+    let _taken = eventually_some(PATIENCE, "the port is taken", take).await.unwrap();
     let output = stack.up(&["--port-base", &base.base().to_string()]);
     assert!(!output.status.success());
     let line = format!("port {} for kafka is taken by", base.kafka());

@@ -44,10 +44,10 @@ struct State {
 impl Proxy {
     /// Listens on a free port and relays to `target` (`127.0.0.1:port`).
     pub fn start(target: &str) -> Result<Self> {
-        let port = crate::ports::free_port()?;
-        let address = format!("127.0.0.1:{port}");
-        let unable = || Error::io("listen on", std::path::Path::new(&address));
-        let listener = TcpListener::bind(&address).map_err(unable())?;
+        let unable = || Error::io("listen on", std::path::Path::new("127.0.0.1:0"));
+        // Looking for a free port and taking it a moment later fails now and then, see `ports::is_free`.
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(unable())?;
+        let address = listener.local_addr().map_err(unable())?.to_string();
         let gate = Arc::new(Gate::default());
         gate.lock().target = target.to_string();
         let mine = Arc::clone(&gate);
