@@ -49,11 +49,15 @@ impl Ports {
         Ok(Self { base })
     }
 
-    /// A base whose whole span is free at this moment.
+    /// A base whose whole span is free at this moment, and that this process has not handed out before: a broker takes
+    /// its ports a second or two after they were chosen.
     pub fn free() -> Result<Self> {
+        static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+        let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for _ in 0..200 {
             let base = free_port()? / SPAN * SPAN;
-            if (base..base + SPAN).all(is_free) {
+            if !given.contains(&base) && (base..base + SPAN).all(is_free) {
+                given.push(base);
                 return Self::new(base);
             }
         }
@@ -229,6 +233,9 @@ mod tests {
     fn free_ports_are_never_given_twice() {
         let ports: Vec<u16> = (0..50).map(|_| free_port().unwrap()).collect();
         let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
+        assert_eq!(distinct.len(), 50);
+        let bases: Vec<u16> = (0..50).map(|_| Ports::free().unwrap().base()).collect();
+        let distinct: std::collections::BTreeSet<_> = bases.iter().collect();
         assert_eq!(distinct.len(), 50);
     }
 

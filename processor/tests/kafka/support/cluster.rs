@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kontor_compose::eventually;
 use kontor_compose::testing::ServiceBuilder;
+use kontor_compose::{eventually, eventually_some};
 use schemas::query::StatusResponse;
 
 use super::{Bank, DEADLINE, Holder, PARTITIONS, Processor, Queries, Sent, Stopwatch};
@@ -115,14 +115,18 @@ impl Cluster {
         (read, watch.elapsed())
     }
 
-    /// The commit that a fresh read of the partition is of, whoever owns it.
+    /// Waits for a fresh read of the partition, whoever owns it. Gives the commit that it is of.
     pub async fn sequence(&self, partition: i32) -> u64 {
-        for queries in self.queries() {
-            if let Ok(sequence) = queries.sequence(partition).await {
-                return sequence;
+        let read = || async {
+            for queries in self.queries() {
+                if let Ok(sequence) = queries.sequence(partition).await {
+                    return Some(sequence);
+                }
             }
-        }
-        panic!("nobody answers for partition {partition}\n{}", self.said());
+            None
+        };
+        let read = eventually_some(DEADLINE, "a fresh read", read).await;
+        read.unwrap_or_else(|error| panic!("partition {partition}: {error}\n{}", self.said()))
     }
 
     /// Waits for the outcome of a command, whoever owns its partition.
