@@ -49,7 +49,7 @@ pub fn adopt_topics(dir: &Path, topics: &Path) -> Result<()> {
 }
 
 /// Starts the stack and stays with it until it is told to stop. Everything is stopped when this returns.
-/// `fresh` forgets all earlier data.
+/// `fresh` forgets all earlier data. `console` has the log of the stack open, so the directory of logs is there.
 pub fn supervise(config: &Config, fresh: bool, console: &Console) -> Result<()> {
     check_ours(&config.dir)?;
     let _lock = lock(&config.dir)?;
@@ -61,8 +61,6 @@ pub fn supervise(config: &Config, fresh: bool, console: &Console) -> Result<()> 
     if fresh {
         wipe(&config.dir, &config.log("stack"))?;
     }
-    let logs = config.dir.join("logs");
-    fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
     check_room(&config.dir, NEEDED_MB)?;
     scale::write_wish(&config.dir, config.instances)?;
     let mut supervisor = Supervisor::new(console, describe(config));
