@@ -117,7 +117,7 @@ impl TestStack {
             registry: file.registry,
             dir: file.dir,
             bin: bin_dir()?,
-            topics: Path::new(env!("CARGO_MANIFEST_DIR")).join("../topics.yaml"),
+            topics: topics_file()?,
         })
     }
 
@@ -130,6 +130,12 @@ impl TestStack {
     pub async fn namespace_with(&self, name: &str, options: NamespaceOptions) -> Result<Namespace> {
         Namespace::create(self, name, &options).await
     }
+}
+
+/// Tests run in the directory of their package. It is asked for at run time: programs outlive the clone that built them.
+fn topics_file() -> Result<PathBuf> {
+    let path = Path::new("../topics.yaml");
+    path.canonicalize().map_err(|error| Error::Usage(format!("{}: {error}: run tests through cargo", path.display())))
 }
 
 /// `KONTOR_BIN_DIR`, else the directory above the test's own (`target/release` for `target/release/deps/test`).

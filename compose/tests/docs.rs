@@ -38,7 +38,7 @@ impl Drop for Place {
 }
 
 fn clone() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+    Path::new("..").canonicalize().unwrap()
 }
 
 /// The lines of all `sh` blocks of a document, without comments.

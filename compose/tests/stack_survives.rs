@@ -224,7 +224,7 @@ fn scale(stack: &Stack, number: &str) -> String {
 async fn processors_come_leave_and_die_while_the_stack_is_up() {
     let stack = Stack::new();
     lend_programs(&stack);
-    let topics = concat!(env!("CARGO_MANIFEST_DIR"), "/../topics.yaml");
+    let topics = "../topics.yaml";
     let parts = ["--only", "kafka,registry,topics,processor", "--topics", topics, "--for-tests", "--detach"];
     let up = stack.run("up", &[&parts[..], &["--port-base", "0", "--instances", "2"]].concat());
     assert!(up.status.success(), "{}", said(&up));

@@ -231,7 +231,7 @@ async fn an_outage_is_told_from_a_mismatch() {
 }
 
 fn run(target: &Target, arguments: &[&str]) -> (i32, Output) {
-    let topics = concat!(env!("CARGO_MANIFEST_DIR"), "/../topics.yaml");
+    let topics = "../topics.yaml";
     let output = Command::new(env!("CARGO_BIN_EXE_topics"))
         .args(arguments)
         .env("KONTOR_TOPICS", topics)

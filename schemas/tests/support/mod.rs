@@ -21,7 +21,7 @@ pub fn target() -> Target {
 
 /// The declaration of this repository under a prefix.
 pub fn topology(prefix: &str) -> Topology {
-    Topology::load(concat!(env!("CARGO_MANIFEST_DIR"), "/../topics.yaml")).unwrap().with_prefix(prefix)
+    Topology::load("../topics.yaml").unwrap().with_prefix(prefix)
 }
 
 /// Runs a test under its own prefix, and deletes its topics however it ends.

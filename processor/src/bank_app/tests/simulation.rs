@@ -72,7 +72,7 @@ impl World {
         let ids = FIRST_SCHEMA..;
         let writers: Vec<_> = ids.zip(RECORD_TYPES.iter().map(|record| record.schema_json)).collect();
         let codecs = codecs(&writers).unwrap();
-        let topics = concat!(env!("CARGO_MANIFEST_DIR"), "/../topics.yaml");
+        let topics = "../topics.yaml";
         let topology = Topology { partitions: PARTITIONS, shards: SHARDS, ..Topology::load(topics).unwrap() };
         let schemas = codecs.schemas.clone();
         let (definition, roles) = definition(&topology, &schemas, &encoders()).unwrap();
