@@ -9,13 +9,20 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::console::Console;
+use crate::disk::check_room;
 use crate::error::{Error, Result};
 
 const MANIFEST: &str = ".files";
+/// The registry: its archive, once more in the repository of Maven, and what it unpacks to.
+const NEEDED_MB: u64 = 500;
+/// Between two words about a download.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// `KONTOR_CACHE`, else the user's cache directory.
 pub fn root() -> Result<PathBuf> {
@@ -50,10 +57,28 @@ pub fn entry(
         remove(stale)?;
     }
     fs::create_dir_all(&part).map_err(Error::io("create", &part))?;
-    fill(&part)?;
+    check_room(&part, NEEDED_MB, "choose another place for downloads with KONTOR_CACHE")?;
+    while_it_grows(&part, console, || fill(&part))?;
     seal(&part)?;
     fs::rename(&part, &path).map_err(Error::io("rename", &part))?;
     Ok(path)
+}
+
+/// Does the work, and says now and then how much lies in `dir` by now.
+fn while_it_grows<T>(dir: &Path, console: &Console, work: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        // Hung up when the work is done, also by a panic.
+        let (done, waiting) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            while waiting.recv_timeout(PROGRESS_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                let bytes: u64 = sizes(dir).unwrap_or_default().values().sum();
+                console.say(format!("  {} MB so far", bytes >> 20));
+            }
+        });
+        let outcome = work();
+        drop(done);
+        outcome
+    })
 }
 
 /// Held until the file is dropped, or its process is gone.
@@ -99,7 +124,7 @@ fn is_whole(dir: &Path) -> bool {
 }
 
 /// Every regular file below `dir` with its size in bytes.
-fn sizes(dir: &Path) -> Result<BTreeMap<String, u64>> {
+pub(crate) fn sizes(dir: &Path) -> Result<BTreeMap<String, u64>> {
     let mut found = BTreeMap::new();
     let mut todo = vec![dir.to_path_buf()];
     while let Some(next) = todo.pop() {

@@ -32,8 +32,8 @@ pub enum Error {
     #[error("{tool} is missing: {way_out}")]
     MissingTool { tool: String, way_out: String },
     /// Too little room.
-    #[error("disk full: {} has {free_mb} MB free and the stack needs {needed_mb} MB: make room, or choose another place with --dir", path.display())]
-    DiskFull { path: PathBuf, free_mb: u64, needed_mb: u64 },
+    #[error("disk full: {} has {free_mb} MB free, of {needed_mb} MB that are needed: make room, or {way_out}", path.display())]
+    DiskFull { path: PathBuf, free_mb: u64, needed_mb: u64, way_out: &'static str },
     /// A download that failed; the cache is as before.
     #[error("cannot download {what}: {cause}: check the network and run it again")]
     Download { what: String, cause: String },

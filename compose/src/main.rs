@@ -10,7 +10,7 @@ use kontor_compose::console::Console;
 use kontor_compose::error::{Error, Result};
 use kontor_compose::ports::{self, MAX_GATEWAYS, MAX_INSTANCES, Ports};
 use kontor_compose::stackfile::{Phase, StackFile};
-use kontor_compose::{banner, down, java, kafka, registry, scale, up};
+use kontor_compose::{banner, down, graphiql, java, kafka, registry, scale, supervisor, up};
 
 /// Runs Kafka, the schema registry, the processors and the gateways on this machine, without containers.
 #[derive(Parser)]
@@ -126,6 +126,7 @@ fn run_up(args: &UpArgs) -> Result<ExitCode> {
         up::adopt_topics(&dir, topics)?;
     }
     let config = resolve(args, &dir)?;
+    supervisor::put_aside_if_long(&config.log("stack"))?;
     if !args.detach {
         supervise(&config, args.fresh, true)?;
         return Ok(ExitCode::SUCCESS);
@@ -286,7 +287,8 @@ fn run_fetch() -> Result<ExitCode> {
     let console = Console::terminal();
     let java = java::find_or_fetch(&console)?;
     let (kafka, registry) = (kafka::fetch(&console)?, registry::fetch(&console)?);
-    for (name, path) in [("java", java), ("kafka", kafka), ("registry", registry)] {
+    let graphiql = graphiql::fetch(&console)?;
+    for (name, path) in [("java", java), ("kafka", kafka), ("registry", registry), ("graphiql", graphiql)] {
         console.say(format!("{name:<10} {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)

@@ -14,6 +14,9 @@ use crate::spec::Spec;
 /// Names the instance that a processor is, among all that share the shards.
 pub const INSTANCE_VARIABLE: &str = "KONTOR_INSTANCE";
 
+/// Tells a gateway where the scripts of GraphiQL are.
+pub const GRAPHIQL_VARIABLE: &str = "KONTOR_GRAPHIQL_DIR";
+
 /// Where a service finds the rest of the stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
@@ -106,15 +109,17 @@ pub fn processor(config: &Config, number: u16) -> Result<Spec> {
     })
 }
 
-/// Gateway number `number` of a stack, from 1; its directory is made.
-pub fn gateway(config: &Config, number: u16) -> Result<Spec> {
+/// Gateway number `number` of a stack, from 1; its directory is made. `graphiql`: where GraphiQL's scripts are, if they are.
+pub fn gateway(config: &Config, number: u16, graphiql: Option<&Path>) -> Result<Spec> {
     let name = format!("gateway-{number}");
     let dir = directory(config, &name)?;
     let listen = config.ports.gateway(number);
+    let mut env = gateway_environment(&surroundings(config), &dir, listen);
+    env.extend(graphiql.map(|scripts| (GRAPHIQL_VARIABLE.into(), scripts.into())));
     Ok(Spec {
         program: config.program("gateway"),
         args: Vec::new(),
-        env: gateway_environment(&surroundings(config), &dir, listen),
+        env,
         log: config.log(&name),
         own_log: None,
         health: Health::Http(format!("http://127.0.0.1:{listen}/readyz")),
@@ -213,10 +218,13 @@ mod tests {
     fn each_gateway_has_its_own_port_and_cache() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let (one, two) = (gateway(&config, 1).unwrap(), gateway(&config, 2).unwrap());
+        let scripts = Path::new("/c/scripts");
+        let (one, two) = (gateway(&config, 1, None).unwrap(), gateway(&config, 2, Some(scripts)).unwrap());
         assert_eq!(value(&one, "KONTOR_LISTEN"), "127.0.0.1:19001");
         assert_eq!(value(&two, "KONTOR_LISTEN"), "127.0.0.1:19002");
         assert_ne!(value(&one, "KONTOR_CACHE_FILE"), value(&two, "KONTOR_CACHE_FILE"));
+        assert_eq!(value(&two, GRAPHIQL_VARIABLE), "/c/scripts");
+        assert!(one.env.iter().all(|(key, _)| key != GRAPHIQL_VARIABLE));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod leaving;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -444,11 +445,17 @@ fn launch(spec: &Spec, file: &StackFile) -> Result<Child> {
         })
 }
 
-fn open_log(spec: &Spec) -> Result<File> {
-    if std::fs::metadata(&spec.log).is_ok_and(|meta| meta.len() > LONGEST_LOG_BYTES) {
-        let aside = spec.log.with_extension("old.log");
-        std::fs::rename(&spec.log, &aside).map_err(Error::io("rename", &spec.log))?;
+/// Renames a log that has grown long, in the place of the one before it. For logs that nobody has open.
+pub fn put_aside_if_long(log: &Path) -> Result<()> {
+    if std::fs::metadata(log).is_ok_and(|meta| meta.len() > LONGEST_LOG_BYTES) {
+        let aside = log.with_extension("old.log");
+        std::fs::rename(log, &aside).map_err(Error::io("rename", log))?;
     }
+    Ok(())
+}
+
+fn open_log(spec: &Spec) -> Result<File> {
+    put_aside_if_long(&spec.log)?;
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     options.open(&spec.log).map_err(Error::io("open", &spec.log))

@@ -26,6 +26,7 @@
 
 mod audit;
 mod broker;
+mod chromium;
 mod graphql;
 mod namespace;
 mod proxy;
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use broker::Broker;
+pub use chromium::{BROWSER_ARGUMENTS, ChromiumDriver};
 pub use graphql::GraphQl;
 pub use namespace::{Namespace, NamespaceOptions};
 pub use proxy::{Proxy, Way};

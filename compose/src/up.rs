@@ -15,8 +15,10 @@ use rustix::process::Signal;
 use crate::banner;
 use crate::config::{Config, PartKind};
 use crate::console::Console;
+use crate::disk::check_room;
 use crate::down;
 use crate::error::{Error, Result};
+use crate::graphiql;
 use crate::health;
 use crate::java;
 use crate::kafka;
@@ -61,7 +63,7 @@ pub fn supervise(config: &Config, fresh: bool, console: &Console) -> Result<()> 
     if fresh {
         wipe(&config.dir, &config.log("stack"))?;
     }
-    check_room(&config.dir, NEEDED_MB)?;
+    check_room(&config.dir, NEEDED_MB, "choose another place with --dir")?;
     scale::write_wish(&config.dir, config.instances)?;
     let mut supervisor = Supervisor::new(console, describe(config));
     supervisor.file().write()?;
@@ -86,6 +88,7 @@ fn start_all(config: &Config, supervisor: &mut Supervisor<'_>, console: &Console
     let wants = |kind| config.parts.has(kind);
     let libs = if wants(PartKind::Kafka) { Some(kafka::fetch(console)?) } else { None };
     let home = if wants(PartKind::Registry) { Some(registry::fetch(console)?) } else { None };
+    let graphiql = if wants(PartKind::Gateway) { graphiql_if_possible(console) } else { None };
     // From here on a signal is an event; before, it simply ends a download.
     hear_signals(supervisor.sender())?;
 
@@ -108,7 +111,7 @@ fn start_all(config: &Config, supervisor: &mut Supervisor<'_>, console: &Console
     }
     if wants(PartKind::Gateway) {
         for number in 1..=config.gateways {
-            supervisor.start(services::gateway(config, number)?)?;
+            supervisor.start(services::gateway(config, number, graphiql.as_deref())?)?;
         }
     }
     supervisor.wait_all_ready()?;
@@ -118,6 +121,12 @@ fn start_all(config: &Config, supervisor: &mut Supervisor<'_>, console: &Console
     console.show(&banner::banner(supervisor.file()));
     console.show("Ctrl-C stops it");
     Ok(())
+}
+
+/// A stack without GraphiQL is one all the same: its page is a plain console then.
+fn graphiql_if_possible(console: &Console) -> Option<PathBuf> {
+    let fetched = graphiql::fetch(console);
+    fetched.inspect_err(|error| console.say(format!("no GraphiQL, a plain console in its place: {error}"))).ok()
 }
 
 /// Runs `topics apply`; its words go to `logs/topics.log`.
@@ -247,15 +256,6 @@ fn wipe_logs(logs: &Path, own_log: &Path) -> Result<()> {
         removed.map_err(Error::io("remove", &path))?;
     }
     Ok(())
-}
-
-fn check_room(dir: &Path, needed_mb: u64) -> Result<()> {
-    let stat = rustix::fs::statvfs(dir).map_err(|errno| Error::io("look at the disk of", dir)(errno.into()))?;
-    let free_mb = stat.f_bavail.saturating_mul(stat.f_frsize) / (1024 * 1024);
-    if free_mb >= needed_mb {
-        return Ok(());
-    }
-    Err(Error::DiskFull { path: dir.to_path_buf(), free_mb, needed_mb })
 }
 
 /// Turns SIGINT, SIGTERM and SIGHUP into events.
@@ -419,14 +419,6 @@ mod tests {
         fs::write(StackFile::path(dir.path()), [0xff, 0]).unwrap();
         assert!(StackFile::put_aside_broken(dir.path()).unwrap().is_some());
         check_ours(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn too_little_room_is_said_with_the_way_out() {
-        let dir = tempfile::tempdir().unwrap();
-        check_room(dir.path(), 0).unwrap();
-        let message = check_room(dir.path(), u64::MAX).unwrap_err().to_string();
-        assert!(message.starts_with("disk full: ") && message.contains("--dir"), "{message}");
     }
 
     #[test]

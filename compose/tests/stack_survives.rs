@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use kontor_compose::ports::Ports;
 use kontor_compose::process::{Process, children_of};
 use kontor_compose::stackfile::{Part, Phase};
 use kontor_compose::testing::{Isolation, Sender, TestStack, list_topics, read_topic};
@@ -34,6 +35,7 @@ impl Stack {
         command.args(arguments).output().unwrap()
     }
 
+    /// Starts broker and registry with these arguments.
     fn up(&self, arguments: &[&str]) -> Output {
         let always = ["--only", "kafka,registry", "--for-tests", "--detach"];
         self.run("up", &[&always, arguments].concat())
@@ -52,6 +54,12 @@ impl Drop for Stack {
     fn drop(&mut self) {
         self.run("down", &[]);
     }
+}
+
+/// A range of ports that no other test of this program has: two programs that each look for a free one at the same
+/// moment could find the same. (`--port-base 0` itself is tried where the documents are.)
+fn free_base() -> String {
+    Ports::free().unwrap().base().to_string()
 }
 
 fn said(output: &Output) -> String {
@@ -89,7 +97,7 @@ fn make_topic(bootstrap: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn data_outlives_restarts_and_kills() {
     let stack = Stack::new();
-    let first = stack.up(&["--port-base", "0"]);
+    let first = stack.up(&["--port-base", &free_base()]);
     assert!(first.status.success(), "{}", said(&first));
     let file = stack.file();
     assert_eq!(file.phase, Phase::Ready);
@@ -226,7 +234,7 @@ async fn processors_come_leave_and_die_while_the_stack_is_up() {
     lend_programs(&stack);
     let topics = "../topics.yaml";
     let parts = ["--only", "kafka,registry,topics,processor", "--topics", topics, "--for-tests", "--detach"];
-    let up = stack.run("up", &[&parts[..], &["--port-base", "0", "--instances", "2"]].concat());
+    let up = stack.run("up", &[&parts[..], &["--port-base", &free_base(), "--instances", "2"]].concat());
     assert!(up.status.success(), "{}", said(&up));
     let before = stack.file().processors;
     assert!(before.len() == 2 && before.iter().all(|part| part.ready), "{before:?}");
@@ -266,7 +274,7 @@ async fn processors_come_leave_and_die_while_the_stack_is_up() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_with_its_owner() {
     let stack = Stack::new();
-    let base = kontor_compose::ports::Ports::free().unwrap();
+    let base = Ports::free().unwrap();
     // Not at every moment: other tests start programs meanwhile, see `ports::is_free`.
     let take = || async { std::net::TcpListener::bind(("127.0.0.1", base.kafka())).ok() };
     let _taken = eventually_some(PATIENCE, "the port is taken", take).await.unwrap();

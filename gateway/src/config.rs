@@ -66,6 +66,9 @@ pub struct Config {
     /// Serve GraphiQL and introspection; by default only when listening on a loopback address
     #[arg(long, env = "KONTOR_DEV")]
     pub dev: Option<bool>,
+    /// Directory with the scripts of GraphiQL, which compose/up downloads; without them its page is a plain console
+    #[arg(long, env = "KONTOR_GRAPHIQL_DIR", value_parser = scripts_dir)]
+    pub graphiql_dir: Option<PathBuf>,
     /// How long a command may take before its client is told "timed out", milliseconds
     #[arg(long, env = "KONTOR_COMMAND_TIMEOUT_MS", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(100..=60_000))]
     pub command_timeout_ms: u32,
@@ -151,6 +154,11 @@ fn http_url(text: &str) -> Result<String, String> {
     }
 }
 
+fn scripts_dir(text: &str) -> Result<PathBuf, String> {
+    let dir = PathBuf::from(text);
+    if dir.join("graphiql.min.js").is_file() { Ok(dir) } else { Err("it holds no graphiql.min.js".into()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +187,7 @@ mod tests {
             ["--allowed-origins", "*"],
             ["--command-timeout-ms", "5"],
             ["--dev", "perhaps"],
+            ["--graphiql-dir", "/nowhere"],
             ["--bootstrap", ""],
             ["--listne", "127.0.0.1:1"],
         ] {

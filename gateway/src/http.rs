@@ -14,6 +14,7 @@ use crate::command::Commands;
 use crate::routing::Routing;
 use metrics_exporter_prometheus::PrometheusHandle;
 use origin::Origins;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +42,8 @@ pub struct Web {
     pub sockets: ws::SocketLimits,
     /// Whether GraphiQL is served.
     pub dev: bool,
+    /// Directory with GraphiQL's scripts.
+    pub graphiql_dir: Option<PathBuf>,
     /// Ends every WebSocket connection.
     pub stop: CancellationToken,
     /// Counts the WebSocket connections, so that a stop can wait for them.
@@ -50,7 +53,7 @@ pub struct Web {
 /// All routes.
 pub fn routes(web: Web) -> BoxedFilter<(impl Reply + use<>,)> {
     let health = health::routes(web.clone());
-    let pages = pages::routes(web.dev);
+    let pages = pages::routes(web.dev, web.graphiql_dir.clone());
     let socket = ws::route(web.clone());
     let graphql = graphql::route(web);
     health

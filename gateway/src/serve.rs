@@ -23,6 +23,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use schemas::topics::{TopologyError, VerifyError};
 use schemas::{ResolveError, StartError as CacheError};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -91,6 +92,8 @@ pub struct Behaviour {
     pub allowed_origins: Vec<String>,
     /// GraphiQL and introspection.
     pub dev: bool,
+    /// Directory with GraphiQL's scripts; without one its page is a plain console.
+    pub graphiql_dir: Option<PathBuf>,
     /// See [`Config`].
     pub command_timeout: Duration,
     /// See [`Config`].
@@ -104,6 +107,7 @@ impl Default for Behaviour {
         Self {
             allowed_origins: Vec::new(),
             dev: true,
+            graphiql_dir: None,
             command_timeout: Duration::from_secs(5),
             query_timeout: Duration::from_secs(5),
             sockets: SocketLimits::default(),
@@ -155,6 +159,7 @@ pub fn start(listener: TcpListener, parts: Parts, behaviour: Behaviour) -> Resul
         origins: Arc::new(Origins::new(&behaviour.allowed_origins, address)),
         sockets: behaviour.sockets,
         dev: behaviour.dev,
+        graphiql_dir: behaviour.graphiql_dir,
         stop: stop.clone(),
         connections: connections.clone(),
     };
@@ -209,6 +214,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let behaviour = Behaviour {
         allowed_origins: config.allowed_origins.clone(),
         dev: config.is_dev(),
+        graphiql_dir: config.graphiql_dir.clone(),
         command_timeout: config.command_timeout(),
         query_timeout: config.query_timeout(),
         sockets: SocketLimits {

@@ -17,7 +17,7 @@ use crate::process::Process;
 use crate::services::{self, Surroundings};
 use crate::testing::service::{Role, Service, ServiceBuilder};
 use crate::testing::topic::{self, Isolation, Record};
-use crate::testing::{Sender, TestStack};
+use crate::testing::{ChromiumDriver, Sender, TestStack};
 
 /// What a name space has different from topics.yaml.
 #[derive(Debug, Clone, Default)]
@@ -193,6 +193,11 @@ impl Namespace {
         let processors: Vec<String> = processors.iter().map(|p| p.grpc()).collect();
         let processors = processors.join(",");
         self.builder(name, "gateway", Role::Gateway { processors })
+    }
+
+    /// A driver of browsers.
+    pub async fn chromium(&self) -> Result<ChromiumDriver> {
+        ChromiumDriver::start(&self.dir.join("chromium"), &self.stack.dir).await
     }
 
     /// Every committed record of a topic of topics.yaml, up to its end at this moment.

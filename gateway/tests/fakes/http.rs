@@ -189,8 +189,25 @@ async fn pages_open_and_graphiql_is_for_development() {
     }
     assert_eq!(send(world.gateway.address, "GET", "/nowhere", &[], "").await.status, 404);
 
-    let public = World::with(Behaviour { dev: false, ..Behaviour::default() }).await;
-    assert_eq!(send(public.gateway.address, "GET", "/graphiql", &[], "").await.status, 404);
+    let scripts = tempfile::tempdir().unwrap();
+    std::fs::write(scripts.path().join("graphiql.min.js"), "// of GraphiQL").unwrap();
+    let script = "/graphiql/lib/graphiql.min.js";
+    let with = |dev| Behaviour { dev, graphiql_dir: Some(scripts.path().into()), ..Behaviour::default() };
+    let scripted = World::with(with(true)).await;
+    let reply = send(scripted.gateway.address, "GET", script, &[], "").await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "// of GraphiQL"));
+    assert_eq!(reply.header("content-type"), Some("text/javascript"), "nosniff wants it");
+    for outside in
+        ["/graphiql/lib/../../Cargo.toml", "/graphiql/lib/%2e%2e/%2e%2e/etc/passwd", "/graphiql/lib/nothing.js"]
+    {
+        assert_eq!(send(scripted.gateway.address, "GET", outside, &[], "").await.status, 404, "{outside}");
+    }
+    assert_eq!(send(world.gateway.address, "GET", script, &[], "").await.status, 404, "it has no scripts");
+
+    let public = World::with(with(false)).await;
+    for path in ["/graphiql", script] {
+        assert_eq!(send(public.gateway.address, "GET", path, &[], "").await.status, 404, "{path}");
+    }
     let body = json!({ "query": "{ __schema { types { name } } }" }).to_string();
     let reply = send(public.gateway.address, "POST", "/graphql", &[JSON], &body).await;
     assert_eq!(reply.json()["data"]["__schema"], Value::Null, "introspection is off: {}", reply.body);

@@ -14,6 +14,7 @@ mod gateway_killed;
 mod live;
 mod moves;
 mod own_writes;
+mod page;
 mod routed;
 mod stale;
 mod start_and_stop;
