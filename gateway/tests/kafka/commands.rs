@@ -1,6 +1,6 @@
 //! Commands through Kafka: answers, repeats, two gateways, a processor that dies.
 
-use crate::support::{Bank, balance, deposit, holder, log_in, payment, transfer};
+use crate::support::{Bank, PATIENCE, TRANSFER, balance, deposit, holder, log_in, payment, transfer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -83,13 +83,12 @@ async fn a_killed_processor_delays_answers_but_loses_none() {
     let payer = holder(&api, "somebody").await;
     transfer(&api, deposit(Uuid::now_v7(), &payer.iban, 100_000)).await;
     let uuids: Vec<Uuid> = (0..20).map(|_| Uuid::now_v7()).collect();
-    let asked = futures_util::future::join_all(
-        uuids.iter().map(|uuid| api.post(crate::support::TRANSFER, payment(*uuid, &payer, "shop", 10))),
-    );
+    let asked =
+        futures_util::future::join_all(uuids.iter().map(|uuid| api.post(TRANSFER, payment(*uuid, &payer, "shop", 10))));
     let restarted = async {
         bank.processor.kill9();
         bank.processor.start().unwrap();
-        bank.processor.wait_ready(crate::support::PATIENCE).await.unwrap();
+        bank.processor.wait_ready(PATIENCE).await.unwrap();
     };
     let (answers, ()) = tokio::join!(asked, restarted);
     for (uuid, answer) in uuids.iter().zip(answers) {
@@ -100,4 +99,37 @@ async fn a_killed_processor_delays_answers_but_loses_none() {
         assert_eq!(transfer(&api, payment(*uuid, &payer, "shop", 10)).await["success"], true);
     }
     assert_eq!(balance(&api, &payer.iban).await, 100_000 - 200);
+}
+
+#[tokio::test]
+async fn g19_a_command_whose_processor_stands_still_or_died_times_out_with_the_id_to_ask_again() {
+    let mut bank = Bank::open("timed-out").await;
+    let patient = bank.api();
+    let payer = holder(&patient, "somebody").await;
+    transfer(&patient, deposit(Uuid::now_v7(), &payer.iban, 10_000)).await;
+    let mut gateway = bank.space.gateway("g2", &[]).env("KONTOR_COMMAND_TIMEOUT_MS", "1000").start().unwrap();
+    gateway.wait_ready(PATIENCE).await.unwrap();
+    let api = gateway.graphql();
+    for (round, dies) in [(1, false), (2, true)] {
+        let uuid = Uuid::now_v7();
+        let order = payment(uuid, &payer, "shop", 100);
+        if dies {
+            bank.processor.kill9()
+        } else {
+            bank.processor.sigstop()
+        }
+        let (_, answer) = api.post(TRANSFER, order.clone()).await.unwrap();
+        let error = &answer["errors"][0];
+        assert_eq!((&answer["data"], &error["message"]), (&Value::Null, &json!("timed out")), "{answer}");
+        assert_eq!(error["extensions"], json!({ "code": "TIMED_OUT", "id": uuid }), "{answer}");
+        if dies {
+            bank.processor.start().unwrap();
+            bank.processor.wait_ready(PATIENCE).await.unwrap();
+        } else {
+            bank.processor.sigcont();
+        }
+        let result = transfer(&patient, order).await;
+        assert_eq!(result, json!({ "uuid": uuid, "success": true, "reason": null }));
+        assert_eq!(balance(&patient, &payer.iban).await, 10_000 - 100 * round, "paid once");
+    }
 }

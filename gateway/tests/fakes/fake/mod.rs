@@ -3,6 +3,7 @@
 
 mod filtered;
 pub mod processor;
+pub mod request;
 pub mod socket;
 pub mod two;
 

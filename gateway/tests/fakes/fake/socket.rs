@@ -66,10 +66,14 @@ impl Client {
         self.say(json!({ "type": "start", "id": id, "payload": { "query": query, "variables": null } })).await;
     }
 
-    /// The next message; keep-alives are skipped.
+    /// The next message; keep-alives are skipped, and do not count as an answer.
     pub async fn hear(&mut self) -> Heard {
+        tokio::time::timeout(PATIENCE, self.next()).await.expect("the server says nothing")
+    }
+
+    async fn next(&mut self) -> Heard {
         loop {
-            match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the server says nothing") {
+            match self.socket.next().await {
                 None | Some(Err(_)) => return Heard::Gone,
                 Some(Ok(Message::Close(frame))) => return Heard::Closed(frame.map_or(1005, |f| f.code.into())),
                 Some(Ok(Message::Text(text))) => {

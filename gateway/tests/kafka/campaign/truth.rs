@@ -6,11 +6,10 @@
 use super::fleet::PARTITIONS;
 use super::subscriber::{Heard, Plan};
 use super::traffic::Paid;
+use crate::support::{decoded, schemas_of};
 use gateway::live::cursor::Cursor;
 use kontor_compose::Namespace;
-use kontor_compose::testing::eventually_some;
 use schemas::records::BalanceChanged;
-use schemas::{CacheConfig, Lookup, SchemaCache, unframe};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -22,20 +21,11 @@ pub struct Truth {
 impl Truth {
     /// Up to the end of now. Ids must rise within a partition.
     pub async fn read(space: &Namespace) -> Self {
-        let config = CacheConfig { registry_url: space.registry().to_owned(), file: None };
-        let schemas = SchemaCache::start(config).unwrap();
+        let schemas = schemas_of(space);
         let mut changes: Vec<BalanceChanged> = Vec::new();
         let mut last = BTreeMap::new();
         for record in space.read("balance_changed").await.unwrap() {
-            let value = record.value.unwrap();
-            let (id, datum) = unframe(&value).unwrap();
-            let writer =
-                eventually_some(crate::support::PATIENCE, "the schema is known", async || match schemas.writer(id) {
-                    Lookup::Known(writer) => Some(writer),
-                    Lookup::Pending => None,
-                    Lookup::Absent(reason) => panic!("schema {id}: {reason}"),
-                });
-            let change: BalanceChanged = writer.await.unwrap().decode(datum).unwrap();
+            let change: BalanceChanged = decoded(&schemas, &record.value.unwrap()).await;
             assert_eq!(partition_of(change.transaction_id), record.partition);
             let before = last.insert(record.partition, change.transaction_id).unwrap_or(0);
             assert!(before < change.transaction_id, "{before} before {}", change.transaction_id);
