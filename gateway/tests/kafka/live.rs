@@ -1,8 +1,9 @@
 //! Live transactions from a real processor.
 
 use crate::socket::{Client, Heard};
-use crate::support::{Bank, PATIENCE, address, deposit, holder, payment, transfer};
+use crate::support::{Bank, PATIENCE, address, deposit, holder, holder_in, payment, transfer};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const TRANSPORT: &str = "graphql-transport-ws";
@@ -19,7 +20,7 @@ async fn next(client: &mut Client) -> Value {
 async fn surely_live(bank: &Bank, client: &mut Client, iban: &str, cents: i64) {
     for _ in 0..100 {
         transfer(&bank.api(), deposit(Uuid::now_v7(), iban, cents)).await;
-        let wait = tokio::time::timeout(std::time::Duration::from_millis(200), client.hear()).await;
+        let wait = tokio::time::timeout(Duration::from_millis(200), client.hear()).await;
         if let Ok(Heard::Message(message)) = wait {
             assert_eq!(message["type"], "next", "{message}");
             return;
@@ -73,6 +74,33 @@ async fn transactions_are_pushed_filtered_and_resume_after_a_processor_died() {
     let mut resumed = Client::introduced(address(&second), TRANSPORT).await;
     resumed.subscribe("1", &watch(&format!("(after: \"{cursor}\", min_amount: 70, max_amount: 80)"))).await;
     assert_eq!(next(&mut resumed).await["amount_cents"], "77");
+}
+
+/// Across partitions: three transactions one after the other. The bound is loose, because other tests run beside it.
+#[tokio::test]
+async fn g04_a_transfer_is_pushed_to_an_open_subscription_within_the_latency_target() {
+    let bank = Bank::open("pushed").await;
+    let api = bank.api();
+    let [payer, payee] = [holder_in(&api, 4).await, holder_in(&api, 11).await];
+    let mut client = Client::introduced(address(&bank.gateway), TRANSPORT).await;
+    client.subscribe("1", &watch(&format!("(iban: \"{}\")", payee.iban))).await;
+    surely_live(&bank, &mut client, &payee.iban, 1).await;
+    let mut delays = Vec::new();
+    for cents in 100..150 {
+        let sent = Instant::now();
+        let pushed = async {
+            let transaction = next_large(&mut client).await;
+            (transaction, sent.elapsed())
+        };
+        let order = payment(Uuid::now_v7(), &payer, &payee.iban, cents);
+        let (result, (transaction, delay)) = tokio::join!(transfer(&api, order), pushed);
+        assert_eq!((&result["success"], &transaction["amount_cents"]), (&json!(true), &json!(cents.to_string())));
+        delays.push(delay);
+    }
+    delays.sort();
+    let (p50, p99) = (delays[delays.len() / 2 - 1], delays[delays.len() - 1]);
+    println!("from the mutation to the push: {} transfers, p50 {p50:.1?}, p99 {p99:.1?}", delays.len());
+    assert!(p50 < Duration::from_secs(1), "{delays:?}");
 }
 
 #[tokio::test]
