@@ -48,7 +48,9 @@ impl Mutation {
 pub(super) async fn get_account(bank: &Bank, username: &str, password: &str) -> Result<AccountResult, Problem> {
     let door = Door { commands: &*bank.commands, processors: &bank.processors, passwords: &bank.passwords };
     Ok(match door.get_account(username, password, bank.command_deadline()).await? {
-        Login::Account { iban, token } => AccountResult { iban: Some(iban), token: Some(token), reason: None },
+        Login::Account { iban, token } => {
+            AccountResult { iban: Some(iban), token: Some(token), ..AccountResult::default() }
+        }
         Login::Refused(reason) => AccountResult { reason: Some(reason), ..AccountResult::default() },
     })
 }

@@ -84,6 +84,9 @@ pub struct AccountResult {
     pub token: Option<String>,
     /// Why there is no account, for example `incorrect password`.
     pub reason: Option<String>,
+    /// Always null for now: reads are open to whoever reaches a gateway, so there is nothing yet that a session would
+    /// open. It becomes the proof of a log-in when there is access control.
+    pub session: Option<String>,
 }
 
 /// What became of a transfer.

@@ -97,6 +97,11 @@ async fn get_account_creates_then_logs_in_with_the_same_iban_and_token() {
     let created = world.open("somebody").await;
     assert_eq!(world.open("somebody").await, created);
     assert_eq!(world.commands.sent.lock().len(), 1, "the second log-in sends nothing");
+    let (iban, token) = created;
+    let query =
+        r#"mutation { get_account(username: "somebody", password: "correct horse") { iban token reason session } }"#;
+    let result = world.data(query).await["get_account"].clone();
+    assert_eq!(result, json!({ "iban": iban, "token": token, "reason": null, "session": null }));
 }
 
 #[tokio::test]

@@ -108,7 +108,7 @@ impl Caller {
 
     async fn get_account(&mut self, username: &str, password: &str) -> Value {
         let document = format!(
-            "subscription {{ get_account(username: \"{username}\", password: \"{password}\") {{ iban token reason }} }}"
+            "subscription {{ get_account(username: \"{username}\", password: \"{password}\") {{ iban token reason session }} }}"
         );
         self.ask(&document).await["data"]["get_account"].clone()
     }
@@ -128,10 +128,10 @@ async fn assert_log_ins(api: &GraphQl, caller: &mut Caller) {
     let username = format!("client-of-{}", caller.protocol);
     let created = caller.get_account(&username, PASSWORD).await;
     let (iban, token) = (created["iban"].as_str().unwrap(), created["token"].as_str().unwrap());
-    assert_eq!(created, json!({ "iban": iban, "token": token, "reason": null }));
+    assert_eq!(created, json!({ "iban": iban, "token": token, "reason": null, "session": null }));
     assert_eq!(balance(api, iban).await, 0, "the account is there");
     assert_eq!(caller.get_account(&username, PASSWORD).await, created);
-    let refused = json!({ "iban": null, "token": null, "reason": "incorrect password" });
+    let refused = json!({ "iban": null, "token": null, "reason": "incorrect password", "session": null });
     assert_eq!(caller.get_account(&username, "wrong horse").await, refused);
 }
 
