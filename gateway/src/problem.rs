@@ -44,6 +44,9 @@ pub enum Problem {
         /// Where to resume.
         cursor: String,
     },
+    /// The answer would have more rows than one answer may have: ask for it in parts, as the text says.
+    #[error("{0}")]
+    TooManyRows(String),
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -63,6 +66,7 @@ impl Problem {
             Self::Stale { .. } => "STALE",
             Self::CursorTooOld(_) => "CURSOR_TOO_OLD",
             Self::SlowSubscriber { .. } => "SLOW_SUBSCRIBER",
+            Self::TooManyRows(_) => "TOO_MANY_ROWS",
             Self::NotFound(_) => "NOT_FOUND",
             Self::Internal(_) => "INTERNAL",
         }

@@ -8,9 +8,10 @@ use crate::rows::{self, Account, Transaction};
 use futures_util::future::try_join_all;
 use schemas::query::Entry;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 
-/// Most rows of `all_last_transactions`: it has no pages, and an answer must end.
+/// Most rows of `all_last_transactions`: it has no pages, and an answer is built in memory.
 pub const MOST_LAST: usize = 10_000;
 /// Rows per call.
 const CHUNK: u32 = 1000;
@@ -48,19 +49,22 @@ pub async fn page(
     Ok((accounts, more))
 }
 
-/// The last transaction of each account that has one, ordered by iban; at most [`MOST_LAST`], the first by iban.
+/// The last transaction of each account that has one, ordered by iban. More than [`MOST_LAST`] are a problem and not an
+/// answer: a part would be taken for the whole.
 pub async fn last_transactions(processors: &Processors, deadline: Instant) -> Result<Vec<Transaction>, Problem> {
     let reading = &Reading::fresh(deadline);
-    let all = (0..processors.partitions()).map(|partition| last_of_partition(processors, partition, reading));
+    let found = &AtomicUsize::new(0);
+    let all = (0..processors.partitions()).map(|partition| last_of_partition(processors, partition, found, reading));
     let mut transactions: Vec<Transaction> = try_join_all(all).await?.into_iter().flatten().collect();
     transactions.sort_unstable_by(|a, b| a.iban.cmp(&b.iban));
-    transactions.truncate(MOST_LAST);
     Ok(transactions)
 }
 
+/// `found` counts those of all partitions, so that all of them stop as soon as there are too many.
 async fn last_of_partition(
     processors: &Processors,
     partition: i32,
+    found: &AtomicUsize,
     reading: &Reading,
 ) -> Result<Vec<Transaction>, Problem> {
     let mut transactions = Vec::new();
@@ -69,12 +73,23 @@ async fn last_of_partition(
         let range = Range { after, limit: CHUNK, ..Range::default() };
         let page = processors.scan(partition, rows::ACCOUNT, range, reading).await?;
         let accounts = decoded::<Account>(rows::ACCOUNT, &page.entries)?;
-        transactions.extend(last_of(processors, partition, &accounts, reading).await?);
+        let last = last_of(processors, partition, &accounts, reading).await?;
+        if found.fetch_add(last.len(), Ordering::Relaxed) + last.len() > MOST_LAST {
+            return Err(too_many());
+        }
+        transactions.extend(last);
         match page.entries.last() {
-            Some(last) if page.more && transactions.len() < MOST_LAST => after = last.key.clone(),
+            Some(last) if page.more => after = last.key.clone(),
             _ => return Ok(transactions),
         }
     }
+}
+
+fn too_many() -> Problem {
+    Problem::TooManyRows(format!(
+        "more than {MOST_LAST} accounts have transactions, and one answer holds no more: ask `accounts` and \
+         `transactions` page by page, or follow `stream_transactions`"
+    ))
 }
 
 async fn last_of(

@@ -46,7 +46,8 @@ impl Query {
         Ok(page.map_err(coded)?.transactions.iter().map(Transaction::of).collect())
     }
 
-    /// The last transaction of each account that has one, ordered by iban; the first 10,000 of them.
+    /// The last transaction of each account that has one, ordered by iban. When more than 10,000 accounts have one it is
+    /// the error `TOO_MANY_ROWS`: then ask `accounts` and `transactions` page by page, or follow `stream_transactions`.
     #[graphql(complexity = "rows_cost(200, child_complexity)")]
     async fn all_last_transactions(&self, context: &Context<'_>) -> Result<Vec<Transaction>> {
         let bank = bank(context)?;

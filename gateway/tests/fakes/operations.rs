@@ -3,6 +3,7 @@
 use crate::fake::{Delivery, PARTITIONS, World, text, transfer_document};
 use gateway::command::Command;
 use gateway::live::cursor::Cursor;
+use gateway::query::accounts::MOST_LAST;
 use gateway::rows::partition_of_transaction;
 use gateway::serve::Behaviour;
 use serde_json::{Value, json};
@@ -89,6 +90,26 @@ async fn all_last_transactions_has_one_row_per_account_with_history_ordered_by_i
         .map(|row| (text(&row["iban"]), text(&row["amount_cents"])))
         .collect();
     assert_eq!(found, ibans);
+}
+
+#[tokio::test]
+async fn all_last_transactions_of_more_accounts_than_one_answer_holds_is_an_error_and_not_a_part() {
+    let world = World::new().await;
+    let with_history = |number: usize| {
+        let iban = format!("NL00OPEN0{number:09}");
+        world.bank.put_account(&iban, 0);
+        world.bank.change_balance(&iban, 1, "cash", "");
+    };
+    (0..MOST_LAST).for_each(with_history);
+    let data = world.data("{ all_last_transactions { iban } }").await;
+    assert_eq!(data["all_last_transactions"].as_array().unwrap().len(), MOST_LAST, "all that one answer may hold");
+    with_history(MOST_LAST);
+    let response = world.execute("{ all_last_transactions { iban } }").await;
+    let error = &response["errors"][0];
+    assert_eq!((&response["data"], &error["extensions"]), (&Value::Null, &json!({ "code": "TOO_MANY_ROWS" })));
+    for named in ["10000", "`accounts`", "`transactions`", "`stream_transactions`"] {
+        assert!(text(&error["message"]).contains(named), "{named}: {error}");
+    }
 }
 
 #[tokio::test]
