@@ -64,7 +64,7 @@ impl Door<'_> {
         }
         // Without a broker owners give nothing as fresh for long, and no account can be opened.
         let known_by = if self.commands.is_up() { deadline } else { deadline.min(Instant::now() + LOOK_UP_MAX) };
-        match self.user(username, Vec::new(), known_by).await? {
+        match self.user(username, Vec::new(), known_by).await.map_err(nothing_sent)? {
             Some(user) => self.log_in(&user, password, deadline).await,
             None => self.create(username, password, deadline).await,
         }
@@ -112,6 +112,14 @@ impl Door<'_> {
         let reading = Reading::fresh(deadline).at_least(tokens);
         let entry = self.processors.get_one(partition, rows::USER, key, &reading).await?;
         entry.map(|entry| rows::decode(rows::USER, &entry)).transpose()
+    }
+}
+
+/// "Timed out" is for commands, and comes with the id to ask again. Here there is no command yet: nothing will happen.
+fn nothing_sent(problem: Problem) -> Problem {
+    match problem {
+        Problem::QueryTimedOut(_) => Problem::Unavailable(problem.to_string()),
+        other => other,
     }
 }
 

@@ -431,6 +431,20 @@ async fn without_a_broker_a_log_in_is_refused_in_time() {
 }
 
 #[tokio::test]
+async fn a_log_in_whose_user_nobody_looks_up_in_time_is_unavailable_and_not_timed_out_without_an_id() {
+    let world = World::with(impatient()).await;
+    world.bank.put_account("somebody", 0);
+    world.bank.freeze();
+    for username in ["somebody", "newcomer"] {
+        let query =
+            format!(r#"mutation {{ get_account(username: "{username}", password: "correct horse") {{ iban }} }}"#);
+        let response = world.execute(&query).await;
+        assert_eq!(response["errors"][0]["extensions"], json!({ "code": "UNAVAILABLE" }), "{response}");
+    }
+    assert!(world.commands.sent.lock().is_empty());
+}
+
+#[tokio::test]
 async fn a_transfer_is_looked_up_by_uuid_and_key() {
     let world = World::new().await;
     let uuid = Uuid::now_v7();
