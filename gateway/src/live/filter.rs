@@ -19,7 +19,10 @@ impl Direction {
     /// By the sign of the change.
     #[must_use]
     pub fn of(changed_by: i64) -> Self {
-        if changed_by < 0 { Self::Debit } else { Self::Credit }
+        match transaction_filter::Direction::of(changed_by) {
+            transaction_filter::Direction::Debit => Self::Debit,
+            _ => Self::Credit,
+        }
     }
 }
 
