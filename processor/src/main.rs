@@ -18,8 +18,22 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Wrong usage. 1 and 2 are answers of the tools.
+const USAGE: u8 = 64;
+
 #[derive(Parser)]
-#[command(name = "processor", version, about = "The processor of a bank on Kafka")]
+#[command(
+    name = "processor",
+    version,
+    about = "The processor of a bank on Kafka",
+    after_help = "\
+Exit codes:
+  0   as asked, and nothing is wrong
+  1   it failed; or a breach was found (audit), a shard is not served (status), the layout is another (layout), every
+      letter was left out (dead-letters replay)
+  2   undecided (audit); no letter matches (dead-letters replay)
+  64  wrong arguments or a wrong KONTOR_LOG"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,11 +56,24 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Help and version are no errors; everything else must not look like an audit that could not decide.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
     // The client library's own error lines repeat what the engine says with more context, or what a tool asked for.
     let quiet =
         if matches!(command, Command::Run(_)) { "info,rdkafka=off" } else { "warn,rdkafka=off,librdkafka=error" };
-    let filter = EnvFilter::try_from_env("KONTOR_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+    let filter = match log_filter(quiet) {
+        Ok(filter) => filter,
+        Err(refusal) => {
+            eprintln!("processor: {refusal}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let outcome = match command {
@@ -64,6 +91,13 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// What is logged: `KONTOR_LOG`, or `usual` without it. A wrong one is refused: nobody sees that lines are missing.
+fn log_filter(usual: &str) -> Result<EnvFilter, String> {
+    let Some(given) = std::env::var_os("KONTOR_LOG") else { return Ok(EnvFilter::new(usual)) };
+    let given = given.to_string_lossy();
+    EnvFilter::try_new(&given).map_err(|error| format!("KONTOR_LOG `{given}`: {error}"))
 }
 
 fn run_until_signal(args: config::RunArgs) -> anyhow::Result<()> {

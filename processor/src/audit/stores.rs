@@ -30,7 +30,7 @@ use crate::config;
 pub struct StoreArgs {
     /// Compare the stores in this state directory too (I5). Their processor must be stopped; opening them changes their
     /// files, though no row.
-    #[arg(long)]
+    #[arg(long, requires = "token_secret_file")]
     pub store: Option<PathBuf>,
     /// The secret file of the processor that wrote the stores; needed with --store.
     #[arg(long, env = "KONTOR_TOKEN_SECRET_FILE")]

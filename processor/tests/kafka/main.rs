@@ -12,6 +12,7 @@ mod support;
 mod accounts;
 mod bounded;
 mod broker;
+mod command_line;
 mod crashes;
 mod damage;
 mod damaged_log;
