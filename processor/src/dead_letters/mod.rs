@@ -55,6 +55,9 @@ enum Action {
     /// Send letters again to where they came from.
     ///
     /// Example: processor dead-letters replay --from commands --partition 3 --offset 1207
+    ///
+    /// Exit codes: 0 letters were sent (those that were left out are named), 1 it failed, or every letter that matches
+    /// was left out, 2 no letter matches.
     Replay {
         /// Only letters of this topic (without prefix).
         #[arg(long, default_value = "commands")]
@@ -77,7 +80,7 @@ enum Action {
     },
 }
 
-/// Runs the command. Exit code: 0, or 2 when a replay matched nothing.
+/// Runs the command. The code is that of the process.
 pub fn run(args: DeadLettersArgs) -> anyhow::Result<ExitCode> {
     let topology = Topology::load(&args.topics)?.with_prefix(&args.prefix);
     let spec = topology.topic("dead_letters").context("topics.yaml declares no topic dead_letters")?;
@@ -135,7 +138,7 @@ fn replay(args: &DeadLettersArgs, letters: &[Letter], may_go: &dyn Fn(&Letter) -
         }
     }
     eprintln!("{}", count.line(letters.len()));
-    Ok(if letters.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    Ok(ExitCode::from(count.exit_code(letters.len())))
 }
 
 /// Why a letter stays where it is.
@@ -181,7 +184,19 @@ impl Count {
             line.push_str(&format!("; {old} left out because they are older than command ids are remembered"));
             line.push_str(" (--forgotten sends them; see its help for the risk)");
         }
+        if matching > 0 && self.sent == 0 {
+            line.push_str("; nothing was sent");
+        }
         line
+    }
+
+    /// Whoever asked for letters to be sent must not be told that all is well when none was.
+    fn exit_code(&self, matching: usize) -> u8 {
+        match (matching, self.sent) {
+            (0, _) => 2,
+            (_, 0) => 1,
+            _ => 0,
+        }
     }
 }
 
@@ -246,5 +261,18 @@ mod tests {
         assert_eq!(line(4, 1, 0), "4 of 5 matching letters replayed; 1 left out because they were cut");
         let old = line(3, 0, 2);
         assert!(old.contains("3 of 5") && old.contains("2 left out") && old.contains("--forgotten"), "{old}");
+        assert!(!old.contains("nothing was sent"), "{old}");
+        let none = line(0, 1, 4);
+        assert!(none.contains("0 of 5") && none.ends_with("; nothing was sent"), "{none}");
+    }
+
+    #[test]
+    fn a_replay_that_sends_nothing_is_no_success() {
+        let code = |sent, cut, old, matching| Count { sent, cut, old }.exit_code(matching);
+        assert_eq!(code(3, 0, 0, 3), 0);
+        assert_eq!(code(1, 1, 1, 3), 0);
+        assert_eq!(code(0, 0, 3, 3), 1);
+        assert_eq!(code(0, 3, 0, 3), 1);
+        assert_eq!(code(0, 0, 0, 0), 2);
     }
 }

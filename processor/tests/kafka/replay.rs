@@ -125,6 +125,11 @@ async fn e13_a_letter_is_listed_and_replay_brings_it_back_once() {
     assert_eq!(bank.changes_of(sent.id).await.len(), 1);
     assert_eq!(letters(&bank).await.len(), written, "no new letter");
 
+    // Where ids are remembered for a moment only, nothing may be sent any more, and that is no success.
+    let (code, shown, told) = bank.tool(&["dead-letters", "replay", "--outcome-retention-hours", "1e-9"]).await;
+    assert_eq!((code, shown.as_str()), (1, ""), "{told}");
+    assert!(told.contains("older than command ids are remembered") && told.contains("; nothing was sent"), "{told}");
+
     let (code, _, told) = replay(&bank, (at.0, i64::MAX)).await;
     assert_eq!(code, 2, "no letter is of there: {told}");
 }
