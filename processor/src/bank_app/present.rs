@@ -5,7 +5,7 @@ use processor::topology::{Answer, ProcessError, RowFilter};
 use prost::Message;
 use schemas::TransactionPredicate;
 use schemas::bank_view as view;
-use schemas::records::{self, OutcomeState};
+use schemas::records::{self, OutcomeKind, OutcomeState};
 use serde::de::DeserializeOwned;
 use state_store::{StoreError, TableId};
 
@@ -38,7 +38,7 @@ pub fn filter(table: TableId, filter: &[u8]) -> Result<RowFilter, String> {
 }
 
 /// Only final outcomes answer. A caller with another body for the same id is told so at once: whatever becomes of the
-/// first command, the second will be refused with these words.
+/// first command, the second will be refused.
 pub fn answer(tokens: &Tokens, row: &[u8], fingerprint: &[u8]) -> Result<Option<Answer>, ProcessError> {
     let row: records::Outcome = decode(row)?;
     let mut message = outcome(tokens, &row)?;
@@ -46,7 +46,7 @@ pub fn answer(tokens: &Tokens, row: &[u8], fingerprint: &[u8]) -> Result<Option<
         message = view::Outcome {
             id: row.id.0.to_vec(),
             state: view::outcome::State::Failed as i32,
-            reason: Rejection::IdUsedForAnotherTransfer.to_string(),
+            reason: conflict(row.kind).to_string(),
             ..view::Outcome::default()
         };
     } else if row.state == OutcomeState::Pending {
@@ -54,6 +54,15 @@ pub fn answer(tokens: &Tokens, row: &[u8], fingerprint: &[u8]) -> Result<Option<
     }
     let credited = (row.credit_partition >= 0).then_some((row.credit_partition, row.credit_sequence as u64));
     Ok(Some(Answer { value: message.encode_to_vec(), depends_on: credited.into_iter().collect() }))
+}
+
+/// The words of the feedback to a second command of the same kind. Of another kind nobody is known here: a fingerprint
+/// does not tell what it is of.
+fn conflict(kind: OutcomeKind) -> Rejection {
+    match kind {
+        OutcomeKind::Account => Rejection::IdUsedForAnotherCommand,
+        OutcomeKind::Transfer => Rejection::IdUsedForAnotherTransfer,
+    }
 }
 
 fn account(row: records::Account) -> view::Account {
@@ -123,8 +132,57 @@ fn corrupt(detail: &str) -> ProcessError {
 
 #[cfg(test)]
 mod tests {
+    use bank::TokenSecret;
+    use schemas::records::Uuid;
+
     use super::*;
     use crate::bank_app::USER as NOT_FILTERED;
+
+    const FINGERPRINT: [u8; 16] = [1; 16];
+
+    fn outcome_row(kind: OutcomeKind, state: OutcomeState) -> Vec<u8> {
+        let text = String::new;
+        let row = records::Outcome {
+            id: Uuid([7; 16]),
+            fingerprint: FINGERPRINT,
+            state,
+            kind,
+            reason: None,
+            from: text(),
+            to: text(),
+            amount: 0,
+            description: text(),
+            iban: None,
+            username: text(),
+            key: text(),
+            credit_partition: -1,
+            credit_sequence: 0,
+            time: 0,
+        };
+        let mut bytes = Vec::new();
+        state_store::rows::encode(&row, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_conflict_is_told_in_the_words_of_the_feedback() {
+        let secret = TokenSecret::new([7; TokenSecret::BYTES_MIN]).unwrap();
+        let tokens = Tokens::new(vec![secret], Tokens::COMPANY_DEFAULT).unwrap();
+        for (kind, words) in [
+            (OutcomeKind::Account, "id was used for another command"),
+            (OutcomeKind::Transfer, "id was used for another transfer"),
+        ] {
+            // Also while the first command is under way.
+            for state in [OutcomeState::Pending, OutcomeState::Confirmed] {
+                let row = outcome_row(kind, state);
+                let told = answer(&tokens, &row, &[2; 16]).unwrap().unwrap();
+                let told = view::Outcome::decode(told.value.as_slice()).unwrap();
+                assert_eq!((told.state(), told.reason.as_str()), (view::outcome::State::Failed, words));
+                let own = answer(&tokens, &row, &FINGERPRINT).unwrap();
+                assert_eq!(own.is_some(), state == OutcomeState::Confirmed);
+            }
+        }
+    }
 
     #[test]
     fn balance_changes_are_filtered_by_what_callers_see_of_them() {

@@ -73,8 +73,8 @@ async fn accounts_are_refused_with_their_reason() {
     let (partition, _) = bank.send(&bank.name_in(2), &bank.encoded(&stranger));
     let fingerprint = schemas::fingerprint::account_creation(&stranger);
     let misplaced = crate::support::Sent { partition, fingerprint, ..sent.clone() };
-    // The same id with another body: the answer is told apart from the first one's.
-    assert_ne!(queries.reason(&misplaced).await, "");
+    // The same id with another body: the answer is told apart from the first one's, in the words of the feedback.
+    assert_eq!(queries.reason(&misplaced).await, "id was used for another command");
     bank.assert_clean().await;
     let answers = bank.account_feedback().await.into_iter().filter(|feedback| feedback.id == stranger.id);
     let answers: Vec<_> = answers.map(|feedback| feedback.answer).collect();
