@@ -10,6 +10,7 @@
 mod support;
 
 mod accounts;
+mod audit;
 mod bounded;
 mod broker;
 mod command_line;
