@@ -157,6 +157,44 @@ async fn f17_e13_poison_becomes_dead_letters_and_the_partition_goes_on() {
     assert_eq!(processor.metric("kontor_dead_letters_total").await, 0.0);
 }
 
+/// Ten times what fits into a dead letter, and far more than the processor asks for at once.
+const HUGE_BYTES: usize = 10_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f17_a_record_of_10_mb_becomes_one_dead_letter_and_the_partition_goes_on() {
+    let bank = Bank::with_setting("huge", "commands", ("max.message.bytes", "12000000")).await;
+    let mut processor = bank.run().await;
+    let holder = bank.holder(&processor, 1, 10_000).await;
+    // Nothing is wrong with it but its size.
+    let payment = bank.payment(&holder, "a shop", 1);
+    let huge = bank.encoded(&ConfirmMoneyTransfer { description: "x".repeat(HUGE_BYTES), ..payment });
+    let (topic, key) = (bank.space.topic("commands"), holder.username.as_bytes());
+    let (partition, offset) = bank.sender.send_to(&topic, Some(1), Some(key), Some(&huge), &[]).unwrap();
+    for life in 1..=2 {
+        let after = bank.pay(&holder, "a shop", 1);
+        assert_eq!(processor.queries().reason(&after).await, "", "behind it");
+        assert_eq!(processor.queries().balance(&holder.iban).await, 10_000 - life);
+        bank.assert_clean().await;
+        let letters = bank.space.read("dead_letters").await.unwrap();
+        assert_eq!(letters.len(), 1, "life {life}");
+        let (letter, raw) = (&letters[0], letters[0].value.as_deref().unwrap());
+        assert_eq!((letter.partition, letter.key.as_deref()), (partition, Some(key)));
+        assert!(raw.len() > LARGE_BYTES / 2 && huge.starts_with(raw), "{} bytes", raw.len());
+        assert_eq!(header_text(letter, dead_letter::CUT_FROM), huge.len().to_string());
+        assert_eq!(header_text(letter, dead_letter::TOPIC), topic);
+        assert_eq!(header_text(letter, dead_letter::PARTITION), partition.to_string());
+        assert_eq!(header_text(letter, dead_letter::OFFSET), offset.to_string());
+        let reason = header_text(letter, dead_letter::MESSAGE);
+        assert!(reason.contains("is too large"), "{reason}");
+        processor.kill();
+        processor.restart().await;
+    }
+    // Half of a record is nobody's command.
+    let (code, _, told) = bank.tool(&["dead-letters", "replay"]).await;
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("0 of 1 matching letters replayed; 1 left out because they were cut"), "{told}");
+}
+
 /// Killed before and after the commit of a batch of poison: the letter and the position are in one transaction, so
 /// there is one letter for each record, never none and never two.
 #[tokio::test(flavor = "multi_thread")]

@@ -64,7 +64,17 @@ impl Bank {
 
     /// The same on a broker of its own.
     pub async fn on(stack: &TestStack, name: &str, shards: i32) -> Bank {
-        let options = NamespaceOptions::default().partitions(PARTITIONS).shards(shards);
+        Bank::of(stack, name, NamespaceOptions::default().shards(shards)).await
+    }
+
+    /// With another setting of one topic.
+    pub async fn with_setting(name: &str, topic: &str, (key, value): (&str, &str)) -> Bank {
+        let options = NamespaceOptions::default().shards(SHARDS).config(topic, key, value);
+        Bank::of(TestStack::shared().unwrap(), name, options).await
+    }
+
+    async fn of(stack: &TestStack, name: &str, options: NamespaceOptions) -> Bank {
+        let options = options.partitions(PARTITIONS);
         let space = stack.namespace_with(name, options).await.unwrap();
         let topology = Topology::load(&space.topics_file).unwrap().with_prefix(&space.prefix);
         let config = CacheConfig { registry_url: space.registry().to_owned(), file: None };
