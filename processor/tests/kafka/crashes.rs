@@ -11,16 +11,45 @@ use processor::probe::Step;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::support::{Bank, Lack, Load, Processor, READY, Stopped, Stopwatch, Times, kills_wanted, seed};
+use crate::support::{
+    Bank, Lack, Load, Processor, READY, Stopped, Stopwatch, Times, kills_by_hand, kills_wanted, seed,
+};
 
 /// Commands per second while processors die.
 const RATE: u64 = 200;
+
+/// How long a start may take until commands run.
+#[derive(Clone, Copy)]
+struct Bars {
+    p50: Duration,
+    max: Duration,
+}
+
+impl Bars {
+    /// Of a restart over its own stores. By hand they are what is promised. In the suite other tests and builds share the
+    /// machine, and what is measured is theirs as much: beside six compilers on two cores the longest took 3 s, where
+    /// alone none takes more than one. So these are wide, and still find whoever waits for a timeout of the client
+    /// library or of a transaction.
+    fn in_place() -> Bars {
+        if kills_by_hand() {
+            Bars { p50: Duration::from_secs(1), max: Duration::from_secs(2) }
+        } else {
+            Bars { p50: Duration::from_secs(5), max: Duration::from_secs(10) }
+        }
+    }
+
+    /// Of a start without stores: it takes as long as there is to restore.
+    fn from_nothing() -> Bars {
+        Bars { p50: READY, max: READY }
+    }
+}
 
 /// A bank under load whose processor dies again and again.
 struct Campaign {
     bank: Bank,
     load: Load,
     state_dir: PathBuf,
+    bars: Bars,
     restarts: Times,
     inits: Times,
     /// What the stores lacked after the last kill.
@@ -31,7 +60,7 @@ struct Campaign {
 }
 
 impl Campaign {
-    async fn begin(name: &str, seed: u64) -> Campaign {
+    async fn begin(name: &str, seed: u64, bars: Bars) -> Campaign {
         let bank = Bank::new(name).await;
         let mut processor = bank.run().await;
         let holders = bank.holders(&processor, 3, 1_000_000).await;
@@ -40,7 +69,7 @@ impl Campaign {
         let state_dir = processor.state_dir();
         let (restarts, inits) = (Times::default(), Times::default());
         let (lack, restoring) = (Lack::default(), Duration::ZERO);
-        Campaign { bank, load, state_dir, restarts, inits, lack, lacked: 0, restored_records: 0, restoring }
+        Campaign { bank, load, state_dir, bars, restarts, inits, lack, lacked: 0, restored_records: 0, restoring }
     }
 
     /// Waits until the processor that was just started is ready, and measures how long it took. False: it died first.
@@ -97,7 +126,9 @@ impl Campaign {
             self.restarts.line("ready again after the start"),
             self.inits.line("init of a producer")
         );
-        assert!(self.restarts.max() <= READY, "{}", self.restarts.line("restart"));
+        let Bars { p50, max } = self.bars;
+        let line = self.restarts.line("ready again after the start");
+        assert!(self.restarts.p50() <= p50 && self.restarts.max() <= max, "{line}; at most p50 {p50:?}, max {max:?}");
     }
 }
 
@@ -105,7 +136,7 @@ impl Campaign {
 async fn f1_f2_c18_e01_e02_killed_at_every_step_of_the_commit_path() {
     let seed = seed("crashes");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut campaign = Campaign::begin("crashes", seed).await;
+    let mut campaign = Campaign::begin("crashes", seed, Bars::in_place()).await;
     let kills = kills_wanted(Step::ALL.len());
     for kill in 0..kills {
         let step = Step::ALL[kill % Step::ALL.len()];
@@ -135,7 +166,8 @@ async fn f16_killed_at_random_moments_and_its_state_deleted() {
 async fn killed_at_random_moments(name: &str, usual: usize, delete: bool) {
     let seed = seed(name);
     let mut random = StdRng::seed_from_u64(seed);
-    let mut campaign = Campaign::begin(name, seed).await;
+    let bars = if delete { Bars::from_nothing() } else { Bars::in_place() };
+    let mut campaign = Campaign::begin(name, seed, bars).await;
     let kills = kills_wanted(usual);
     for _ in 0..kills {
         let began = Stopwatch::start();

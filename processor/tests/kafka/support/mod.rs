@@ -24,7 +24,7 @@ pub use cluster::Cluster;
 pub use gateway::{Gateway, Told};
 pub use load::Load;
 pub use meddler::{Meddle, Meddler};
-pub use numbers::{Stopwatch, Times, kills_wanted, now_ms, seed, time_wanted, wanted};
+pub use numbers::{Stopwatch, Times, kills_by_hand, kills_wanted, now_ms, seed, time_wanted, wanted};
 pub use pace::Pace;
 pub use processor::Processor;
 pub use queries::{Queries, Rows};

@@ -74,6 +74,11 @@ pub fn time_wanted(variable: &str, usual: Duration) -> Duration {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).map_or(usual, Duration::from_secs)
 }
 
+/// Whether the number of kills was given: somebody measures, with the machine for this test alone.
+pub fn kills_by_hand() -> bool {
+    std::env::var_os("KONTOR_KILLS").is_some()
+}
+
 /// How often a test kills: `KONTOR_KILLS`, or `usual`.
 pub fn kills_wanted(usual: usize) -> usize {
     wanted("KONTOR_KILLS", usual)
