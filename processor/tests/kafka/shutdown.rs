@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use schemas::control;
+
 use crate::support::{Bank, Load, PARTITIONS, Processor, SHARDS, Stopped, Stopwatch, seed};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,6 +16,7 @@ async fn f23_sigterm_under_load_ends_cleanly_and_the_next_start_repeats_nothing(
     let load = Load::start(&bank, &holders, 500, u64::MAX, seed);
     for _ in 0..3 {
         load.another(200).await;
+        assert!(!has_left(&bank).await, "it is a member while it runs");
         let watch = Stopwatch::start();
         let ended = processor.terminate().await;
         let took = watch.elapsed();
@@ -22,6 +25,7 @@ async fn f23_sigterm_under_load_ends_cleanly_and_the_next_start_repeats_nothing(
         let lack = Stopped::read(&bank, &processor.state_dir()).await.assert_committed_only(&bank).await;
         assert_eq!(lack.transactions, 0, "every commit is in the stores");
         bank.assert_no_open_transaction().await;
+        assert!(has_left(&bank).await, "its last word is a goodbye");
         assert_eq!(log_bytes(&processor), 0, "all rows are in tables: the next start replays no log");
         let ready = processor.restart().await;
         println!("ended after {} ms, ready after {} ms", took.as_millis(), ready.as_millis());
@@ -32,6 +36,14 @@ async fn f23_sigterm_under_load_ends_cleanly_and_the_next_start_repeats_nothing(
     let sent = load.stop().await;
     bank.assert_clean().await;
     bank.assert_answered_once(&sent).await;
+}
+
+/// Whether the last record of the processor in the control topic is a tombstone: nobody has to find out that it is gone.
+async fn has_left(bank: &Bank) -> bool {
+    let key = control::member_key("processor-p1");
+    let records = bank.space.read("control").await.unwrap();
+    let last = records.into_iter().rfind(|record| record.key.as_ref() == Some(&key));
+    last.unwrap().value.is_none()
 }
 
 /// Bytes of the write-ahead logs of all stores.
