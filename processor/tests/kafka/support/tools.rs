@@ -1,7 +1,10 @@
 //! What an operator does beside a bank that runs: its tools, and new versions of a schema.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 
+use kontor_compose::console::Console;
+use kontor_compose::{java, kafka};
 use schemas::AvroRecord;
 use schemas::records::ConfirmMoneyTransfer;
 
@@ -17,6 +20,29 @@ impl Bank {
         let output = output_of(command).await;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// The lag of this consumer group by topic and partition, as Kafka's own command shows it to anybody. Empty for a group
+    /// that the broker has not heard of yet.
+    pub async fn lag(&self, group: &str) -> BTreeMap<(String, i32), i64> {
+        let console = Console::terminal();
+        let (java, jars) = (java::find_or_fetch(&console).unwrap(), kafka::fetch(&console).unwrap());
+        let mut command = Command::new(java);
+        command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]).arg(jars.join("*"));
+        command.arg("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
+        command.args(["--bootstrap-server", self.space.bootstrap(), "--describe", "--group", group]);
+        let output = output_of(command).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        let rows: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+        let Some(head) = rows.iter().find(|row| row.contains(&"LAG")) else { return BTreeMap::new() };
+        let column = |name| head.iter().position(|one| *one == name).unwrap();
+        let (topic, partition, lag) = (column("TOPIC"), column("PARTITION"), column("LAG"));
+        let of_group = rows.iter().filter(|row| row.first() == Some(&group));
+        // A dash stands for the lag of a partition without an offset.
+        let lag_of =
+            |row: &Vec<&str>| Some(((row[topic].to_owned(), row[partition].parse().ok()?), row[lag].parse().ok()?));
+        of_group.filter_map(lag_of).collect()
     }
 
     /// Registers one more version of ConfirmMoneyTransfer behind the back of the processor, with a text of this name, and
