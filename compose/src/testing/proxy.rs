@@ -39,6 +39,7 @@ struct State {
     over: bool,
     held: Vec<Way>,
     open: Vec<TcpStream>,
+    refused: usize,
 }
 
 impl Proxy {
@@ -64,6 +65,16 @@ impl Proxy {
         Ok(Self { address, gate })
     }
 
+    /// A relay to the server of a URL, and the URL that leads through it.
+    pub fn to_url(url: &str) -> Result<(Self, String)> {
+        let no_url = || Error::Usage(format!("{url} is no scheme://host:port/path"));
+        let (scheme, rest) = url.split_once("://").ok_or_else(no_url)?;
+        let (server, path) = rest.split_once('/').ok_or_else(no_url)?;
+        let proxy = Self::start(server)?;
+        let through = format!("{scheme}://{}/{path}", proxy.address);
+        Ok((proxy, through))
+    }
+
     /// From now on new connections lead there: for a target that did not run yet when the relay had to be named.
     pub fn lead_to(&self, target: &str) {
         self.gate.lock().target = target.to_string();
@@ -75,6 +86,11 @@ impl Proxy {
             state.cut = true;
             close_all(state);
         });
+    }
+
+    /// How many connections it has refused: who waits for a number of them knows that somebody tries again.
+    pub fn refused(&self) -> usize {
+        self.gate.lock().refused
     }
 
     /// Bytes of this direction wait from now on, those of new connections too, until `mend`. Nothing is closed.
@@ -128,6 +144,7 @@ fn close_all(state: &mut State) {
 fn relay(near: TcpStream, gate: &Arc<Gate>) {
     let mut state = gate.lock();
     if state.cut {
+        state.refused += 1;
         return;
     }
     let Ok(far) = TcpStream::connect(&state.target) else {
@@ -194,10 +211,21 @@ mod tests {
         assert!(says(&mut open));
         proxy.cut();
         assert!(!says(&mut open), "an open connection is closed");
+        assert_eq!(proxy.refused(), 0);
         let refused = TcpStream::connect(&proxy.address);
         assert!(!refused.is_ok_and(|mut stream| says(&mut stream)), "a new one is refused");
+        assert_eq!(proxy.refused(), 1);
         proxy.mend();
         assert!(says(&mut TcpStream::connect(&proxy.address).unwrap()));
+    }
+
+    #[test]
+    fn a_url_leads_through_the_relay_with_its_path() {
+        let (proxy, url) = Proxy::to_url("http://127.0.0.1:1/apis/v7").unwrap();
+        assert_eq!(url, format!("http://{}/apis/v7", proxy.address));
+        for no_url in ["127.0.0.1:1/apis", "http://127.0.0.1:1"] {
+            assert!(Proxy::to_url(no_url).is_err_and(|error| error.to_string().contains(no_url)));
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! `topics plan|apply|verify` and the schema cache on a real broker and a real registry.
+//! `topics plan|apply|verify` and the schema cache on a real broker and a real registry. Outages are in a
+//! file of their own.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
+mod outage;
 mod support;
 
 use std::path::Path;

@@ -19,9 +19,18 @@ pub fn target() -> Target {
     Target::new(field("bootstrap"), field("registry"))
 }
 
+/// What is waited for has come within this time, or the test fails.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
 /// The declaration of this repository under a prefix.
 pub fn topology(prefix: &str) -> Topology {
-    Topology::load("../topics.yaml").unwrap().with_prefix(prefix)
+    topology_with(prefix, "")
+}
+
+/// The same with more topics at its end.
+pub fn topology_with(prefix: &str, more: &str) -> Topology {
+    let ours = fs::read_to_string("../topics.yaml").unwrap();
+    Topology::parse(&format!("{ours}{more}")).unwrap().with_prefix(prefix)
 }
 
 /// Runs a test under its own prefix, and deletes its topics however it ends.
@@ -35,18 +44,20 @@ where
     let broker = Broker::of(&target);
     let left: Vec<String> = broker.topics().into_iter().filter(|topic| topic.starts_with(&prefix)).collect();
     broker.delete(&left).await;
-    forget_subjects(&target, &topology(&prefix)).await;
+    forget_subjects(&target, &prefix).await;
     if let Err(error) = done {
         std::panic::resume_unwind(error.into_panic());
     }
 }
 
 /// So that the registry of a suite that runs for days stays small.
-async fn forget_subjects(target: &Target, topology: &Topology) {
+async fn forget_subjects(target: &Target, prefix: &str) {
     let http = reqwest::Client::new();
-    for (_, _, subject) in topology.subjects() {
+    let all = http.get(format!("{}/subjects", target.registry)).send().await.unwrap().text().await.unwrap();
+    let all: Vec<String> = serde_json::from_str(&all).unwrap();
+    for subject in all.iter().filter(|subject| subject.starts_with(prefix)) {
         let url = format!("{}/subjects/{subject}", target.registry);
-        // A subject is only marked at first; one that a test never made is refused, which is as well.
+        // A subject is only marked at first.
         for url in [url.clone(), format!("{url}?permanent=true")] {
             drop(http.delete(url).send().await.unwrap());
         }
