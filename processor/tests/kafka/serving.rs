@@ -11,12 +11,15 @@ use apache_avro::types::Value;
 use kontor_compose::eventually;
 use processor::policy::HOLD_MS_MAX;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::query::Token;
-use schemas::records::Position;
+use schemas::records::{ConfirmMoneyTransfer, Heartbeat, Position};
+use schemas::topics::Topology;
+use schemas::{AvroRecord, ResolveError};
 
 use crate::support::{
-    Bank, DEADLINE, Holder, Load, OpenTransaction, PARTITIONS, Processor, SHARDS, Stopwatch, Times, seed,
+    Bank, DEADLINE, Holder, Load, OpenTransaction, PARTITIONS, Processor, SHARDS, Stopwatch, Times, refusal_of_a_record, seed,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,14 +289,29 @@ async fn e19_lag_shows_in_kafkas_own_command_for_groups() {
 async fn b08_neither_topics_nor_schemas_appear_by_themselves() {
     let bank = Bank::new("unknown").await;
     let topic = bank.space.topic("no-such-topic");
-    let sender = Arc::clone(&bank.sender);
-    let name = topic.clone();
-    let sent = tokio::task::spawn_blocking(move || sender.send(&name, Some(b"key"), Some(b"value"))).await.unwrap();
-    assert!(sent.is_err(), "{sent:?}");
+    assert_eq!(refusal_of_a_record(&bank, &topic).await, Some(RDKafkaErrorCode::UnknownTopicOrPartition));
+
+    // A build that would write a record which nobody has registered: neither the look-up of its id nor a start makes it.
+    let newer = bank.space.dir.join("newer.yaml");
+    let declared = std::fs::read_to_string(&bank.space.topics_file).unwrap();
+    let more = "  no-such-topic: {key: none, cleanup: delete, subjects: topic, records: [Heartbeat]}";
+    std::fs::write(&newer, format!("{declared}\n{more}\n")).unwrap();
+    let topology = Topology::load(&newer).unwrap().with_prefix(&bank.space.prefix);
+    let cache = bank.schemas.clone();
+    let resolved = tokio::task::spawn_blocking(move || cache.resolve(&topology)).await.unwrap();
+    let Err(ResolveError::Missing(missing)) = resolved else { panic!("{resolved:?}") };
+    assert_eq!(missing, [format!("the registry has no subject {topic}-value")]);
+    assert_eq!(bank.schemas.id_of(&topic, Heartbeat::full_name()), None);
+    let mut processor = bank.launch("p1", |builder| builder.env("KONTOR_TOPICS", &newer));
+    assert_eq!(processor.end().await.code(), Some(1), "{}", processor.said());
+
     assert!(!kontor_compose::testing::list_topics(bank.space.bootstrap()).unwrap().contains_key(&topic));
-    let url = format!("{}/subjects/{topic}-value/versions", bank.space.registry());
-    let (status, body) = kontor_compose::health::get(&url).await.unwrap();
-    assert_eq!(status, 404, "{body}");
+    let registered = bank.topology.topic("commands").unwrap().subject(ConfirmMoneyTransfer::full_name());
+    for (subject, expected) in [(format!("{topic}-value"), 404), (registered, 200)] {
+        let url = format!("{}/subjects/{subject}/versions", bank.space.registry());
+        let (status, body) = kontor_compose::health::get(&url).await.unwrap();
+        assert_eq!(status, expected, "{subject}: {body}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,7 @@ pub use pace::Pace;
 pub use processor::Processor;
 pub use queries::{Queries, Rows};
 pub use stores::{Lack, Stopped};
-pub use stranger::OpenTransaction;
+pub use stranger::{OpenTransaction, refusal_of_a_record};
 pub use timeline::{Phase, Taken};
 pub use usage::Usage;
 pub use witness::Witness;
