@@ -27,7 +27,8 @@ pub(crate) struct RegistryClient {
     settings: SrSettings,
 }
 
-const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one call may take.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 const SUBJECT_NOT_FOUND: u32 = 40401;
 const SCHEMA_NOT_FOUND: u32 = 40403;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::cache::{ResolveError, Shared};
-use super::client::{Answer, RegistryClient};
+use super::client::{Answer, CALL_TIMEOUT, RegistryClient};
 use crate::records::RecordType;
 
 /// A schema whose id is wanted.
@@ -116,7 +116,13 @@ async fn ask_all(client: &RegistryClient, wants: &[Want]) -> Answer<Vec<(Want, u
     if missing.is_empty() { Answer::Is(found) } else { Answer::No(missing.join("\n")) }
 }
 
-/// Doubling pauses, from a tenth of a second to five.
+/// The longest pause between two attempts. A registry that is back must be heard of within five seconds, because until
+/// then partitions stand still, and the attempt before the pause may have hung for as long as a call may take. A registry
+/// that has just started bears it: of each process it is asked about a few dozen schemas in a second at the most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const _: () = assert!(LONGEST_PAUSE.as_millis() + CALL_TIMEOUT.as_millis() < 5_000);
+
+/// Doubling pauses, from a tenth of a second.
 #[derive(Default)]
 struct Pause(u32);
 
@@ -125,9 +131,27 @@ impl Pause {
         self.0 == 0
     }
 
+    fn next(&mut self) -> Duration {
+        let pause = Duration::from_millis(100 << self.0.min(6)).min(LONGEST_PAUSE);
+        self.0 = self.0.saturating_add(1);
+        pause
+    }
+
     async fn wait(&mut self) {
-        let pause = Duration::from_millis(100 << self.0.min(6)).min(Duration::from_secs(5));
-        self.0 += 1;
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(self.next()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_short_however_long_an_outage_is() {
+        let mut pause = Pause::default();
+        let pauses: Vec<u128> = (0..6).map(|_| pause.next().as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1_000, 1_000]);
+        pause.0 = u32::MAX;
+        assert_eq!(pause.next(), LONGEST_PAUSE);
     }
 }
