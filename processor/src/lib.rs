@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod compare;
 pub mod context;
+pub mod control;
 pub mod dead_letter;
 pub mod fault;
 pub mod formats;

@@ -16,6 +16,8 @@ pub const ASSIGNMENT_PARTITION: i32 = 0;
 pub const MEMBER_PARTITION: i32 = 1;
 /// Partitions of the topic.
 pub const PARTITIONS: i32 = 2;
+/// Each of them.
+pub const PARTS: [i32; 2] = [ASSIGNMENT_PARTITION, MEMBER_PARTITION];
 /// Key of the assignment.
 pub const ASSIGNMENT_KEY: &[u8] = b"assignment";
 /// First part of the key of a member; its name follows.

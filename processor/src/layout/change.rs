@@ -9,6 +9,7 @@ use schemas::{Encoder, SchemaCache};
 
 use super::{Layout, control, seal, survey};
 use crate::clock::SharedClock;
+use crate::control::ControlReadError;
 use crate::fault::{Fault, LogError};
 use crate::log::{Log, TopicId};
 use crate::topology::Definition;
@@ -45,6 +46,19 @@ pub enum ChangeError {
 impl From<LogError> for ChangeError {
     fn from(error: LogError) -> ChangeError {
         ChangeError::Again(error.to_string())
+    }
+}
+
+impl From<ControlReadError> for ChangeError {
+    fn from(error: ControlReadError) -> ChangeError {
+        match error {
+            ControlReadError::Log(error) => error.into(),
+            ControlReadError::Late => {
+                let reason = "the control topic cannot be read to its end: is the broker slow, or a leader at work?";
+                ChangeError::Again(reason.to_owned())
+            }
+            ControlReadError::Record(error) => ChangeError::Refused(format!("the control topic: {error}")),
+        }
     }
 }
 

@@ -164,9 +164,6 @@ impl Membership {
     }
 }
 
-/// Both partitions of the topic.
-const PARTS: [i32; 2] = [control::ASSIGNMENT_PARTITION, control::MEMBER_PARTITION];
-
 /// Beats until the membership ends, and says between two beats what cannot wait for the next one.
 fn beat(board: &Board, clock: &dyn Clock) {
     let mut silent = false;
@@ -263,7 +260,7 @@ impl<L: Log> Worker<L> {
         if self.consumer.is_none() {
             self.open()?;
         }
-        let [assignment, members] = PARTS.map(|partition| self.at(partition));
+        let [assignment, members] = control::PARTS.map(|partition| self.at(partition));
         let Some(consumer) = &mut self.consumer else { return Ok(()) };
         self.polled.clear();
         let wait = if self.leader.is_taking() { TAKING_POLL } else { BEAT_INTERVAL };
@@ -319,7 +316,7 @@ impl<L: Log> Worker<L> {
 
     fn open(&mut self) -> Result<(), LogError> {
         let mut starts = Vec::new();
-        for (index, partition) in PARTS.into_iter().enumerate() {
+        for (index, partition) in control::PARTS.into_iter().enumerate() {
             let at = self.at(partition);
             // Not from the beginning again: heartbeats of long ago would be taken for time that passes.
             self.read_to[index] = self.read_to[index].max(self.log.watermarks(at)?.low);
