@@ -192,15 +192,15 @@ pub fn stage_rows(
         let declared = definition.table(table);
         let index = declared.and_then(|declared| declared.index.map(|index| (declared, index)));
         if let Some((declared, index)) = index {
-            // A row's index key may change with the row; the old one is found through the old row. Final rows never
-            // change, so the read is paid by the few rows that leave.
-            if row.is_none()
-                && let Some(old) = store.get(table, key)?
-                && let Some(index_key) = declared.format.index_key(key, &old)
-            {
+            // The index key follows from the row, so that of the row in the store must leave with it. Also where rows of
+            // the topology never change: a restore and a standby fold several transactions into one write, and then a
+            // row that left and one that came under its key are one change.
+            let old = store.get(table, key)?.and_then(|old| declared.format.index_key(key, &old));
+            let new = row.and_then(|row| declared.format.index_key(key, row));
+            if let Some(index_key) = old.filter(|old| Some(old) != new.as_ref()) {
                 batch.delete(index, &index_key);
             }
-            if let Some(index_key) = row.and_then(|row| declared.format.index_key(key, row)) {
+            if let Some(index_key) = new {
                 batch.put(index, &index_key, key);
             }
         }

@@ -5,9 +5,9 @@
 //! decided is said to be undecided, with what is pending.
 //!
 //! Expired outcomes are no breach: the answer in the feedback topic outlives the row. An id that was used again after
-//! its outcome had expired is a new command by contract, so its number of effects is not judged. That it expired shows
-//! in its tombstone, in the row that is missing, or, when a later command has a row of its own and compaction took the
-//! tombstone, in the time between its commands.
+//! its outcome had expired is a new command by contract, so its number of effects is not judged. Only time says that an
+//! outcome may have expired, never a tombstone or a missing row: what was forgotten too early is the very breach that
+//! would let a command be carried out twice.
 //!
 //! Dead letters are deleted after a while, commands are not. A command without any trace that may have had a letter
 //! then is neither a breach nor in order.
@@ -62,13 +62,18 @@ struct Judging {
     found: Findings,
     /// Commands without a trace that may have had a dead letter.
     untold: u64,
-    outcome_retention_ms: i64,
+    /// An id that is younger must be remembered.
+    remembered_ms: i64,
+    /// Time of the latest record, milliseconds since 1970.
+    newest_ms: i64,
 }
 
 /// Judges I1 to I4. `drained`: nothing is pending, so that every sentence can be judged. `outcome_retention_ms`: how
-/// long the processors remember ids.
+/// long the processors remember ids; a tenth less is judged, because the clocks of brokers differ.
 pub fn judge(fold: &Fold, drained: bool, outcome_retention_ms: i64) -> Judged {
-    let mut judging = Judging { found: fold.findings.clone(), untold: 0, outcome_retention_ms };
+    let remembered_ms = outcome_retention_ms - outcome_retention_ms / 10;
+    let mut judging =
+        Judging { found: fold.findings.clone(), untold: 0, remembered_ms, newest_ms: fold.newest_ms };
     lowest_balances(fold, &mut judging.found);
     if drained {
         sum_of_money(fold, &mut judging.found);
@@ -193,7 +198,15 @@ fn one_outcome(id: Id, entry: &IdFold, judging: &mut Judging) {
         judging.found.add(Invariant::I3, Some(command), format!("command {id} {why}"));
         return;
     };
-    let anew = used_anew(entry, judging.outcome_retention_ms);
+    let age_ms = judging.newest_ms.saturating_sub(first.at_ms);
+    if matches!(entry.outcome, OutcomeRow::Absent | OutcomeRow::Expired) && age_ms < judging.remembered_ms {
+        let what = format!(
+            "command {id}: its outcome is gone {age_ms} ms after it, so the id is forgotten too early (ids are to be \
+             remembered for the outcome retention)"
+        );
+        judging.found.add(Invariant::I3, Some(command), what);
+    }
+    let anew = used_anew(entry, judging.remembered_ms);
     if let Some(what) = row_against(entry.outcome, answers, anew) {
         judging.found.add(Invariant::I3, Some(feedback(answers.kind, answers.offset)), format!("command {id}: {what}"));
     }
@@ -265,16 +278,14 @@ fn row_against(outcome: OutcomeRow, answers: Answers, anew: bool) -> Option<&'st
 
 /// Whether the id may have stood for several commands, one after the other had expired. An outcome is not older than
 /// its command, so within the retention none can have expired.
-fn used_anew(entry: &IdFold, outcome_retention_ms: i64) -> bool {
-    let spread = entry.span_ms() > outcome_retention_ms;
-    let gone = entry.expired || spread || matches!(entry.outcome, OutcomeRow::Absent);
-    gone && (entry.same > 1 || entry.other != [0, 0])
+fn used_anew(entry: &IdFold, remembered_ms: i64) -> bool {
+    entry.span_ms() > remembered_ms && (entry.same > 1 || entry.other != [0, 0])
 }
 
 /// I4 of one id: what a confirmed command must have moved, and nothing for any other.
 fn both_or_none(id: Id, entry: &IdFold, judging: &mut Judging) {
     let Some(first) = entry.first else { return };
-    if used_anew(entry, judging.outcome_retention_ms) {
+    if used_anew(entry, judging.remembered_ms) {
         return;
     }
     let confirmed = entry.answers.is_some_and(|answers| answers.confirmed && answers.kind == Kind::Transfer);

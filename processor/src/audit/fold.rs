@@ -31,6 +31,8 @@ pub struct Fold {
     pub counts: Counts,
     /// Cents that came in less cents that went out.
     pub inflow: i128,
+    /// Time of the latest record, milliseconds since 1970.
+    pub newest_ms: i64,
     /// No letter of a command from then on can have been deleted yet, milliseconds since 1970.
     letters_kept_from_ms: i64,
     dead: HashSet<At>,
@@ -47,6 +49,7 @@ impl Fold {
             unread_commands: HashMap::new(),
             counts: Counts::default(),
             inflow: 0,
+            newest_ms: 0,
             letters_kept_from_ms: i64::MAX,
             dead: HashSet::new(),
         }
@@ -72,6 +75,7 @@ impl Fold {
             return;
         }
         self.counts.records += 1;
+        self.newest_ms = self.newest_ms.max(at_ms);
         match fact {
             Fact::DeadLetter { source } => {
                 self.counts.dead_letters += 1;

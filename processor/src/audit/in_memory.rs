@@ -10,8 +10,8 @@ use super::facts::{At, Fact, Topic};
 use super::fold::Fold;
 use super::scope::Scope;
 
-/// Everything that is wrong with a drained system, a line each.
-pub(crate) fn breaches(log: &MemoryLog, cache: &SchemaCache) -> Vec<String> {
+/// Everything that is wrong with a drained system, a line each. `outcome_retention_ms`: how long ids are remembered.
+pub(crate) fn breaches(log: &MemoryLog, cache: &SchemaCache, outcome_retention_ms: i64) -> Vec<String> {
     let partitions = log.topics().partitions;
     let mut fold = Fold::new(partitions);
     // Positions and dead letters before commands, as the fold wants them.
@@ -27,8 +27,7 @@ pub(crate) fn breaches(log: &MemoryLog, cache: &SchemaCache) -> Vec<String> {
         }
     }
     let mut wrong = checks::pending(&fold);
-    // Outcomes of simulations do not expire, and letters stay.
-    let judged = checks::judge(&fold, true, i64::MAX);
+    let judged = checks::judge(&fold, true, outcome_retention_ms);
     wrong.extend(judged.undecided);
     for check in judged.checks {
         wrong.extend(check.found.first.iter().map(|breach| format!("{}: {breach:?}", check.sentence)));

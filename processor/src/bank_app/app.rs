@@ -10,7 +10,7 @@ use processor::topology::{Answer, Application, Definition, FormatError, ProcessE
 use schemas::{AvroRecord, EncodeError, Lookup, SchemaCache, records};
 use state_store::{StoreError, TableId};
 
-use super::outcome_rows::index_time_ms;
+use super::outcome_rows::{index_key_of, index_time_ms};
 use super::{ACCOUNT, BankOptions, BankTopics, Encoders, HISTORY, OUTCOME, OUTCOME_BY_TIME, TRANSACTION, USER};
 use super::{codec, history_key, present};
 
@@ -259,7 +259,11 @@ impl Application for Bank {
             if index_time_ms(key).is_none_or(|time_ms| time_ms >= keep_from_ms) {
                 break;
             }
-            task.delete(OUTCOME, id);
+            // The id may have come anew since: only the row that this entry is of has expired.
+            let row = task.get_bytes(OUTCOME, id)?;
+            if row.and_then(|row| index_key_of(id, &row)).as_ref() == Some(key) {
+                task.delete(OUTCOME, id);
+            }
             expired += 1;
         }
         // With more to do the next transaction goes on.

@@ -22,6 +22,12 @@ pub fn index_key(time_ms: i64, id: &[u8]) -> Vec<u8> {
     key
 }
 
+/// Key of the index row of an outcome, if it is final.
+pub fn index_key_of(id: &[u8], row: &[u8]) -> Option<Vec<u8>> {
+    let outcome: Outcome = state_store::rows::decode(row).ok()?;
+    (outcome.state != OutcomeState::Pending).then(|| index_key(outcome.time, id))
+}
+
 /// The time in an index key.
 pub fn index_time_ms(key: &[u8]) -> Option<i64> {
     let bytes: [u8; 8] = key.get(..8)?.try_into().ok()?;
@@ -51,8 +57,7 @@ impl RowFormat for OutcomeRows {
     }
 
     fn index_key(&self, key: &[u8], row: &[u8]) -> Option<Vec<u8>> {
-        let outcome: Outcome = state_store::rows::decode(row).ok()?;
-        (outcome.state != OutcomeState::Pending).then(|| index_key(outcome.time, key))
+        index_key_of(key, row)
     }
 }
 
