@@ -11,7 +11,7 @@
 //! (the answers are lost on their way to it) would otherwise be taken back with each of its heartbeats, and be given
 //! shards without ever learning of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::records::Member;
 
@@ -49,6 +49,8 @@ pub struct Roster {
     beats: u64,
     /// Between my last two beats lay so many of one other that it may have given me up.
     overslept: bool,
+    /// Incarnations under my name whose words lie before my first one.
+    earlier_lives: BTreeSet<String>,
     usurper: Option<String>,
 }
 
@@ -56,17 +58,23 @@ impl Roster {
     /// Nobody is known yet.
     pub fn new(me: &str, incarnation: &str) -> Roster {
         let (me, incarnation) = (me.to_owned(), incarnation.to_owned());
-        Roster { me, incarnation, seen: BTreeMap::new(), own: None, beats: 0, overslept: false, usurper: None }
+        Roster {
+            me,
+            incarnation,
+            seen: BTreeMap::new(),
+            own: None,
+            beats: 0,
+            overslept: false,
+            earlier_lives: BTreeSet::new(),
+            usurper: None,
+        }
     }
 
     /// A heartbeat, in the order of the log.
     pub fn beat(&mut self, member: &Member) {
         if member.instance == self.me {
             if member.incarnation != self.incarnation {
-                // An earlier life of mine, or somebody who began after me under my name.
-                if member.incarnation > self.incarnation {
-                    self.usurper = Some(member.incarnation.clone());
-                }
+                self.hear_namesake(member);
                 return;
             }
             let before = self.own.replace(member.clone());
@@ -98,6 +106,19 @@ impl Roster {
         let member = member.clone();
         let seen = Seen { member, silent_beats: 0, behind_beats, beats_since_mine, gone_at, epoch_min };
         self.seen.insert(seen.member.instance.clone(), seen);
+    }
+
+    /// An earlier life of mine, or somebody who began after me under my name. The log tells them apart, since clocks may
+    /// step back: whose words lie before my first one began before me. One that I hear of later began after me when it
+    /// says its first word; where compaction took that word, the time in its incarnation has to do.
+    fn hear_namesake(&mut self, member: &Member) {
+        if self.own.is_none() {
+            self.earlier_lives.insert(member.incarnation.clone());
+        } else if !self.earlier_lives.contains(&member.incarnation)
+            && (member.beat == FIRST_BEAT || member.incarnation > self.incarnation)
+        {
+            self.usurper = Some(member.incarnation.clone());
+        }
     }
 
     /// The earliest assignment that a life can act by which I hear of for the first time; 0: not known.
@@ -417,5 +438,17 @@ mod tests {
         assert_eq!(roster.usurper(), None);
         roster.beat(&beat("b", "3"));
         assert_eq!(roster.usurper(), Some("3"));
+    }
+
+    #[test]
+    fn a_clock_that_stepped_back_makes_no_usurper_of_the_past_and_hides_none() {
+        let mut roster = Roster::new("b", "2");
+        roster.beat(&beat("b", "9"));
+        roster.beat(&beat("b", "2"));
+        // It has not read yet that another life began.
+        roster.beat(&beat("b", "9"));
+        assert_eq!(roster.usurper(), None);
+        roster.beat(&Member { beat: FIRST_BEAT, ..beat("b", "1") });
+        assert_eq!(roster.usurper(), Some("1"));
     }
 }
