@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Most characters of a username.
-const MOST_NAME_CHARS: usize = 100;
+pub const MOST_NAME_CHARS: usize = 100;
 /// How long a user is looked up while no broker is there: longer than a takeover.
 const LOOK_UP_MAX: Duration = Duration::from_millis(1_500);
 /// The bank's words when another command has taken the name.

@@ -3,6 +3,7 @@
 //! Everything that the bank can refuse is left to the bank, so that the refusal is recorded; only what could not even
 //! be sent (a malformed id) is answered here.
 
+use crate::command::login::MOST_NAME_CHARS;
 use crate::command::{Answer, Command, Commands, ask};
 use crate::problem::Problem;
 use crate::processors::Processors;
@@ -14,8 +15,9 @@ use uuid::Uuid;
 
 /// The pseudo account that deposits come from.
 pub const CASH: &str = "cash";
-/// Longest name of an account or user that is taken; the bank's own are much shorter.
-const LONGEST_NAME_BYTES: usize = 256;
+/// Longest name of an account or user that is taken: that of a log-in, in the letters that take the most bytes. The bank
+/// refuses longer ones too.
+const LONGEST_NAME_BYTES: usize = 4 * MOST_NAME_CHARS;
 
 /// A transfer as the client asks for it.
 #[derive(Clone)]

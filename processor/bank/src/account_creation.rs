@@ -5,8 +5,8 @@
 
 use crate::rejection::ensure;
 use crate::{
-    Account, AccountCreation, CASH, Context, Event, Fingerprint, Iban, Outcome, OutcomeState, Rejection, State, User,
-    Verdict, candidates,
+    Account, AccountCreation, CASH, Context, Event, Fingerprint, Iban, NAME_BYTES_MAX, Outcome, OutcomeState,
+    Rejection, State, User, Verdict, candidates,
 };
 
 pub(crate) fn decide(state: &State, command: &AccountCreation, ctx: &Context<'_>) -> (Verdict, Vec<Event>) {
@@ -40,9 +40,10 @@ fn ladder(state: &State, command: &AccountCreation, ctx: &Context<'_>) -> Result
 }
 
 /// Names share the keys of commands with ibans and `cash`: one that could be taken for either would let its owner
-/// speak for an account that is not theirs.
+/// speak for an account that is not theirs. Nor may one be so long that a page of rows with it could not be sent.
 fn is_allowed(username: &str) -> bool {
-    !username.is_empty() && username != CASH && !Iban::resembles(username) && !looks_like_any_iban(username)
+    let fits = (1..=NAME_BYTES_MAX).contains(&username.len());
+    fits && username != CASH && !Iban::resembles(username) && !looks_like_any_iban(username)
 }
 
 /// Two capitals, two digits, 11 to 30 capitals or digits: the shape of all countries' ibans.

@@ -4,6 +4,9 @@ use crate::{AccountType, Cents, CommandId, Iban, PasswordHash, Token};
 
 /// Stands for money that is brought to the bank or taken from it.
 pub const CASH: &str = "cash";
+/// Bytes of a username, and of whoever is paid outside of the bank. Such names come back in every row about them, and a
+/// page of rows is one message.
+pub const NAME_BYTES_MAX: usize = 400;
 
 /// One record of an input topic.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -43,7 +43,7 @@ pub use event::{BalanceChanged, Event};
 pub use fingerprint::Fingerprint;
 pub use iban::{Iban, candidates};
 pub use id::CommandId;
-pub use input::{AccountCreation, CASH, CreditRequested, CreditSettled, Input, Transfer};
+pub use input::{AccountCreation, CASH, CreditRequested, CreditSettled, Input, NAME_BYTES_MAX, Transfer};
 pub use keys::{Keys, keys_of};
 pub use money::Cents;
 pub use outcome::{CreditPoint, Outcome, OutcomeKind, OutcomeState, Reservation};

@@ -7,8 +7,8 @@
 use crate::account::Change;
 use crate::rejection::ensure;
 use crate::{
-    Account, CASH, Cents, Context, CreditRequested, Event, Fingerprint, Iban, Outcome, OutcomeState, Rejection,
-    Reservation, State, Transfer, Verdict,
+    Account, CASH, Cents, Context, CreditRequested, Event, Fingerprint, Iban, NAME_BYTES_MAX, Outcome, OutcomeState,
+    Rejection, Reservation, State, Transfer, Verdict,
 };
 
 /// Characters of a description.
@@ -95,10 +95,11 @@ fn source<'s>(state: &'s State, command: &Transfer, payer: Option<Iban>) -> Resu
 }
 
 /// The account number that receives, `None` where the money would leave the bank. What is meant as one of ours but is
-/// not valid may not leave: nobody would get it.
+/// not valid may not leave: nobody would get it. Nor may it go to a name that no reader of a history could be sent.
 fn payee(command: &Transfer) -> Result<Option<Iban>, Rejection> {
     let payee = Iban::parse(&command.to);
-    ensure(payee.is_some() || !Iban::resembles(&command.to), Rejection::ToIsInvalid).map(|()| payee)
+    let is_outside = !Iban::resembles(&command.to) && command.to.len() <= NAME_BYTES_MAX;
+    ensure(payee.is_some() || is_outside, Rejection::ToIsInvalid).map(|()| payee)
 }
 
 /// Whether the account can pay; cash always can.

@@ -169,6 +169,13 @@ fn names_that_could_be_taken_for_accounts_are_refused() {
 }
 
 #[test]
+fn names_are_no_longer_than_a_page_can_carry() {
+    let longest = "é".repeat(crate::NAME_BYTES_MAX / 2);
+    assert_eq!(given([]).when(creation(&longest)).decision.unwrap().verdict, Verdict::Accepted);
+    refuses(given([]), creation(&format!("{longest}e")), "username is not allowed");
+}
+
+#[test]
 fn only_the_partition_of_the_name_can_say_whether_it_is_free() {
     let command = AccountCreation { key: "another key".into(), ..creation(NAME) };
     refuses(given([]), command, "key is not the username");

@@ -254,6 +254,15 @@ fn money_for_a_mistyped_own_iban_does_not_vanish() {
 }
 
 #[test]
+fn nobody_is_paid_whose_name_fits_into_no_page() {
+    let longest = "s".repeat(crate::NAME_BYTES_MAX);
+    let funded = given([account(ALICE, "alice", 10)]);
+    let paid = funded.when(transfer("alice", ALICE, &longest, 1)).decision.unwrap();
+    assert_eq!(paid.verdict, Verdict::Accepted);
+    refuses(transfer("alice", ALICE, &format!("{longest}s"), 1), "to is invalid");
+}
+
+#[test]
 fn c13_an_unknown_own_receiver_moves_nothing() {
     refuses(transfer("alice", ALICE, NOBODY.as_str(), 1), "to is not known at this bank");
 }
