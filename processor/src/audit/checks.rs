@@ -72,8 +72,7 @@ struct Judging {
 /// long the processors remember ids; a tenth less is judged, because the clocks of brokers differ.
 pub fn judge(fold: &Fold, drained: bool, outcome_retention_ms: i64) -> Judged {
     let remembered_ms = outcome_retention_ms - outcome_retention_ms / 10;
-    let mut judging =
-        Judging { found: fold.findings.clone(), untold: 0, remembered_ms, newest_ms: fold.newest_ms };
+    let mut judging = Judging { found: fold.findings.clone(), untold: 0, remembered_ms, newest_ms: fold.newest_ms };
     lowest_balances(fold, &mut judging.found);
     if drained {
         sum_of_money(fold, &mut judging.found);

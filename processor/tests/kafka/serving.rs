@@ -19,7 +19,8 @@ use schemas::topics::Topology;
 use schemas::{AvroRecord, ResolveError};
 
 use crate::support::{
-    Bank, DEADLINE, Holder, Load, OpenTransaction, PARTITIONS, Processor, SHARDS, Stopwatch, Times, refusal_of_a_record, seed,
+    Bank, DEADLINE, Holder, Load, OpenTransaction, PARTITIONS, Processor, SHARDS, Stopwatch, Times,
+    refusal_of_a_record, seed,
 };
 
 #[tokio::test(flavor = "multi_thread")]
