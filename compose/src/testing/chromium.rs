@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::error::{Error, Result};
 use crate::health;
 use crate::process::{MARK_DIR, MARK_NAME, Process, children_of};
@@ -35,24 +37,28 @@ pub struct ChromiumDriver {
     /// `http://127.0.0.1:port` of the WebDriver protocol.
     pub url: String,
     child: Child,
+    /// Of the browsers' profiles. Not in the directory of the test: a browser makes sockets there, whose paths have at
+    /// most 107 bytes, and does not start when they are longer.
+    _profiles: TempDir,
     /// Its mark, which the browsers inherit: the stack's directory and a name that no other child has.
     mark: (PathBuf, String),
 }
 
 impl ChromiumDriver {
-    /// Starts one that keeps its files in `dir` and belongs to the stack of `stack_dir`.
+    /// Starts one that keeps its log in `dir` and belongs to the stack of `stack_dir`.
     pub(super) async fn start(dir: &Path, stack_dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         let log = dir.join("chromedriver.log");
         let said = File::create(&log).map_err(Error::io("create", &log))?;
         let errors = said.try_clone().map_err(Error::io("open", &log))?;
+        let profiles = tempfile::Builder::new().prefix("kontor-").tempdir();
+        let profiles = profiles.map_err(Error::io("make a directory in", &std::env::temp_dir()))?;
         let name = format!("chromedriver of {}", dir.display());
         let child = Command::new("chromedriver")
             .arg("--port=0")
             .env(MARK_DIR, stack_dir)
             .env(MARK_NAME, &name)
-            // Profiles of the browsers.
-            .env("TMPDIR", dir)
+            .env("TMPDIR", profiles.path())
             .stdin(Stdio::null())
             .stdout(said)
             .stderr(errors)
@@ -64,7 +70,8 @@ impl ChromiumDriver {
                 }
                 _ => Error::io("run", Path::new("chromedriver"))(error),
             })?;
-        let mut driver = Self { url: String::new(), child, mark: (stack_dir.to_path_buf(), name) };
+        let mark = (stack_dir.to_path_buf(), name);
+        let mut driver = Self { url: String::new(), child, _profiles: profiles, mark };
         let port = eventually_some(PATIENCE, "chromedriver listens", || std::future::ready(port_in(&log))).await;
         let port = port.map_err(|_| Error::NotReady {
             name: "chromedriver".into(),
