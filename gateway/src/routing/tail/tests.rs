@@ -37,17 +37,18 @@ impl World {
         Self { cluster, producer, control: Arc::new(Control::new(2)), stop: CancellationToken::new() }
     }
 
-    /// Follows the topic from its beginning.
+    /// Follows the topic from its beginning, with all in it that was written so far.
     fn follow(&self, schemas: SchemaCache) {
+        self.producer.flush(LONG).unwrap();
         let settings = TailSettings { bootstrap: self.cluster.bootstrap_servers(), topic: TOPIC.into() };
         start(settings, schemas, Arc::clone(&self.control), self.stop.clone()).unwrap();
     }
 
+    /// On its way when this returns: a flush takes a tenth of a second, whatever there is to wait for.
     fn write(&self, partition: i32, key: &[u8], value: Option<&[u8]>) {
         let mut record = BaseRecord::to(TOPIC).partition(partition).key(key);
         record.payload = value;
         self.producer.send(record).map_err(|(error, _)| error).unwrap();
-        self.producer.flush(LONG).unwrap();
     }
 
     fn beat(&self, name: &str) {
