@@ -168,6 +168,10 @@ fn page_size(first: i32) -> Result<usize, Problem> {
 fn sequence_of(cursor: &str, processors: &Processors, iban: &str) -> Result<i64, Problem> {
     let of_partition = |id| rows::partition_of_transaction(id, processors.partitions());
     match Cursor::decode(cursor)? {
+        // A subscription that was ended tells where the partition was, not which transaction of the account was the last.
+        Cursor::Account { sequence: ..=0, .. } => {
+            Err(Problem::BadInput("the cursor is of a subscription: it goes on in `stream_transactions`".into()))
+        }
         Cursor::Account { transaction_id, sequence }
             if of_partition(transaction_id) == Some(processors.partition_of(iban)) =>
         {
