@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cache;
 use crate::console::Console;
 use crate::error::{Error, Result};
-use crate::kafka::{MAVEN_PLUGIN, maven};
+use crate::maven;
 
 /// The version of GraphiQL; those of what it needs are in the list of packages.
 pub const VERSION: &str = "2.4.7";
@@ -24,20 +24,16 @@ const WANTED: &str = "**/graphiql.min.js,**/graphiql.min.css,**/umd/graphql-ws.m
 pub fn fetch(console: &Console) -> Result<PathBuf> {
     let entry = cache::entry(&cache::root()?, "graphiql", VERSION, console, |part| {
         console.say(format!("downloading GraphiQL {VERSION} (3 MB)"));
-        let work = part.join("work");
-        let unpacked = work.join("unpacked");
-        fs::create_dir_all(&work).map_err(Error::io("create", &work))?;
-        let pom = work.join("pom.xml");
-        fs::write(&pom, POM).map_err(Error::io("write", &pom))?;
-        let mut mvn = maven(&work.join("repository"));
-        mvn.arg("-f").arg(&pom);
-        mvn.arg(format!("{MAVEN_PLUGIN}:unpack-dependencies"));
-        mvn.args(["-DincludeScope=runtime", &format!("-Dmdep.unpack.includes={WANTED}")]);
-        mvn.arg(format!("-DoutputDirectory={}", unpacked.display()));
-        cache::run_tool(&mut mvn, "GraphiQL", "install Maven (apt-get install maven)")?;
+        let unpacked = part.join("unpacked");
+        let arguments = [
+            "-DincludeScope=runtime".to_string(),
+            format!("-Dmdep.unpack.includes={WANTED}"),
+            format!("-DoutputDirectory={}", unpacked.display()),
+        ];
+        maven::run(part, "GraphiQL", Some(POM), "unpack-dependencies", &arguments)?;
         let scripts = part.join("scripts");
         flatten(&unpacked, &scripts)?;
-        fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
+        fs::remove_dir_all(&unpacked).map_err(Error::io("remove", &unpacked))?;
         cache::verify_sums(&scripts, SUMS)
     })?;
     Ok(entry.join("scripts"))

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::health::{self, Health};
+use crate::maven;
 use crate::ports::Ports;
 use crate::spec::Spec;
 
@@ -22,8 +23,6 @@ use crate::spec::Spec;
 pub const VERSION: &str = "4.2.1";
 /// The version that wrote data without a note of it.
 const UNNOTED_VERSION: &str = "4.3.1";
-/// The Maven plugin that downloads them and the registry.
-pub const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
 const POM: &str = include_str!("../kafka/pom.xml");
 const SUMS: &str = include_str!("../kafka/SHA256SUMS");
 const LOG4J: &str = include_str!("../kafka/log4j2.properties");
@@ -32,27 +31,12 @@ const LOG4J: &str = include_str!("../kafka/log4j2.properties");
 pub fn fetch(console: &Console) -> Result<PathBuf> {
     let entry = cache::entry(&cache::root()?, "kafka", VERSION, console, |part| {
         console.say(format!("downloading Kafka {VERSION} (54 MB)"));
-        let pom = part.join("pom.xml");
-        fs::write(&pom, POM).map_err(Error::io("write", &pom))?;
-        let repository = part.join("repository");
-        let mut mvn = maven(&repository);
-        mvn.arg("-f").arg(&pom);
-        mvn.arg(format!("{MAVEN_PLUGIN}:copy-dependencies"));
-        mvn.arg("-DincludeScope=runtime");
-        mvn.arg(format!("-DoutputDirectory={}", part.join("libs").display()));
-        cache::run_tool(&mut mvn, "Kafka", "install Maven (apt-get install maven)")?;
-        fs::remove_dir_all(&repository).map_err(Error::io("remove", &repository))?;
-        cache::verify_sums(&part.join("libs"), SUMS)
+        let libs = part.join("libs");
+        let arguments = ["-DincludeScope=runtime".to_string(), format!("-DoutputDirectory={}", libs.display())];
+        maven::run(part, "Kafka", Some(POM), "copy-dependencies", &arguments)?;
+        cache::verify_sums(&libs, SUMS)
     })?;
     Ok(entry.join("libs"))
-}
-
-/// Maven with a repository of its own: one that was damaged elsewhere would be copied for ever.
-pub fn maven(repository: &Path) -> Command {
-    let mut mvn = Command::new("mvn");
-    mvn.args(["--quiet", "--batch-mode", "--strict-checksums", "-Dstyle.color=never"]);
-    mvn.arg(format!("-Dmaven.repo.local={}", repository.display()));
-    mvn
 }
 
 /// Writes the configuration of the node into `dir`/kafka, and formats its storage if it has none.

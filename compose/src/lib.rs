@@ -20,6 +20,7 @@ pub mod graphiql;
 pub mod health;
 pub mod java;
 pub mod kafka;
+pub mod maven;
 pub mod ports;
 pub mod process;
 pub mod registry;

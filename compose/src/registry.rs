@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::health::Health;
-use crate::kafka::{MAVEN_PLUGIN, maven};
+use crate::maven;
 use crate::spec::Spec;
 
 /// The version of the archive.
@@ -22,22 +22,18 @@ const SUMS: &str = include_str!("../registry/SHA256SUMS");
 pub fn fetch(console: &Console) -> Result<PathBuf> {
     cache::entry(&cache::root()?, "registry", VERSION, console, |part| {
         console.say(format!("downloading the schema registry, Apicurio {VERSION} (151 MB)"));
-        let repository = part.join("repository");
         let archive = part.join("archive");
-        let mut mvn = maven(&repository);
-        mvn.arg(format!("{MAVEN_PLUGIN}:copy")).current_dir(part);
-        mvn.arg(format!("-Dartifact=io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"));
-        mvn.arg(format!("-DoutputDirectory={}", archive.display()));
-        cache::run_tool(&mut mvn, "the schema registry", "install Maven (apt-get install maven)")?;
+        let arguments = [
+            format!("-Dartifact=io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"),
+            format!("-DoutputDirectory={}", archive.display()),
+        ];
+        maven::run(part, "the schema registry", None, "copy", &arguments)?;
         cache::verify_sums(&archive, SUMS)?;
         let mut tar = Command::new("tar");
         tar.arg("-xzf").arg(archive.join(format!("apicurio-registry-app-{VERSION}-all.tar.gz")));
         tar.arg("-C").arg(part).arg("--no-same-owner");
         cache::run_tool(&mut tar, "the schema registry", "install tar and gzip")?;
-        for done in [repository, archive] {
-            fs::remove_dir_all(&done).map_err(Error::io("remove", &done))?;
-        }
-        Ok(())
+        fs::remove_dir_all(&archive).map_err(Error::io("remove", &archive))
     })
 }
 
