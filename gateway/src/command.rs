@@ -18,6 +18,8 @@ use prost::Message;
 use schemas::fingerprint::{self, Fingerprint};
 use schemas::query::Token;
 use schemas::records::{ConfirmAccountCreation, ConfirmMoneyTransfer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -61,11 +63,29 @@ pub enum SendError {
     Unknown(String),
 }
 
+/// Whether a command may be on its way. Until it is set, dropping the future of [`Commands::send`] takes the command back.
+#[derive(Debug, Clone, Default)]
+pub struct Begun(Arc<AtomicBool>);
+
+impl Begun {
+    /// Right before the command is handed over.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was, or is being, handed over.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// Hands commands to the topic `commands`.
 pub trait Commands: Send + Sync + 'static {
-    /// Resolves when the broker has the command, or with what is known otherwise. Dropping the future takes nothing
-    /// back.
-    fn send(&self, key: String, partition: i32, command: Command) -> BoxFuture<'_, Result<(), SendError>>;
+    /// Resolves when the broker has the command, or with what is known otherwise. Once it has begun, dropping the future
+    /// takes nothing back.
+    fn send(&self, key: String, partition: i32, command: Command, begun: Begun)
+    -> BoxFuture<'_, Result<(), SendError>>;
 
     /// Whether commands can be handed over right now, for readiness.
     fn is_up(&self) -> bool;
@@ -92,7 +112,8 @@ pub async fn ask(
     let (id, fingerprint) = (command.id(), command.fingerprint());
     let partition = processors.partition_of(key);
     let answer = processors.await_final(partition, rows::OUTCOME, id.as_bytes(), &fingerprint, deadline);
-    let sent = commands.send(key.to_owned(), partition, command);
+    let begun = Begun::default();
+    let sent = commands.send(key.to_owned(), partition, command, begun.clone());
     tokio::pin!(answer, sent);
 
     let answered = tokio::select! {
@@ -107,13 +128,17 @@ pub async fn ask(
             answer.await
         }
     };
-    // From here on the command may have been sent, so no error but "timed out" is true.
+    // Of a command that may have been sent no error but "timed out" is true; one that was not never will be.
+    let unanswered = || match begun.is_set() {
+        true => Problem::TimedOut { id },
+        false => Problem::Unavailable("the command could not be sent in time".into()),
+    };
     let (value, tokens) = match answered {
         Ok(Some(found)) => found,
-        Ok(None) => return Err(Problem::TimedOut { id }),
+        Ok(None) => return Err(unanswered()),
         Err(problem) => {
             tracing::error!(%id, %problem, "the answer to a command cannot be had");
-            return Err(Problem::TimedOut { id });
+            return Err(unanswered());
         }
     };
     let outcome = Outcome::decode(value.as_slice()).map_err(|error| {

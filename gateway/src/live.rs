@@ -30,7 +30,8 @@ pub const BUFFERED: usize = 4096;
 pub const PAGE: u32 = 1000;
 /// Pause before a lost watch is opened again where it was.
 const RECONNECT: Duration = Duration::from_millis(200);
-/// Deadline of one read when catching up, which is repeated for ever, and of joining feeds, which is not.
+/// Deadline of joining feeds, and of one read of where a partition stands. Only a feed that starts repeats that until it
+/// succeeds; a subscriber is told that it failed.
 const READ: Duration = Duration::from_secs(5);
 
 /// What a feed tells.

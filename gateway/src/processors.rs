@@ -182,13 +182,14 @@ impl Processors {
                         context: context.to_vec(),
                         timeout_ms,
                     };
-                    // The processor answers "nothing yet" at its own time-out; the transport's comes after that.
+                    // Here the deadline ends the call. The time-out in the request ends the processor's waiting, and the
+                    // transport's, which would be an error, is too late to cut an answer off.
                     async move { processor.calls.r#await(limited(request, timeout_ms.saturating_add(500))).await }
                 })
                 .await;
             match asked {
                 Ok(AwaitResponse { value: Some(value), tokens }) => return Ok(Some((value, tokens))),
-                // Nothing yet; only a processor that shortened the time gets here before the deadline.
+                // Nothing yet, before the deadline: the processor shortened the time, or its clock was ahead of ours.
                 Ok(AwaitResponse { value: None, .. }) => {
                     tokio::time::sleep_until(deadline.min(Instant::now() + FIRST_PAUSE)).await;
                 }

@@ -24,15 +24,21 @@ pub async fn transaction_by_id(
     entry.map(|entry| rows::decode(rows::TRANSACTION, &entry)).transpose()
 }
 
-/// What became of the command with this id, in the partition of its key.
+/// What became of the command with this id, in the partition of the first of these keys that knows it.
 pub async fn outcome(
     processors: &Processors,
     id: Uuid,
-    key: &str,
+    keys: &[String],
     deadline: Instant,
 ) -> Result<Option<Outcome>, Problem> {
-    let partition = processors.partition_of(key);
-    let key = id.as_bytes().to_vec();
-    let entry = processors.get_one(partition, rows::OUTCOME, key, &Reading::fresh(deadline)).await?;
-    entry.map(|entry| rows::decode(rows::OUTCOME, &entry)).transpose()
+    let mut partitions: Vec<i32> = keys.iter().map(|key| processors.partition_of(key)).collect();
+    partitions.dedup();
+    for partition in partitions {
+        let row = id.as_bytes().to_vec();
+        let entry = processors.get_one(partition, rows::OUTCOME, row, &Reading::fresh(deadline)).await?;
+        if let Some(entry) = entry {
+            return rows::decode(rows::OUTCOME, &entry).map(Some);
+        }
+    }
+    Ok(None)
 }

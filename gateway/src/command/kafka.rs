@@ -5,7 +5,7 @@
 //! thread that probes, because dropping it may block.
 
 use crate::command::link::Link;
-use crate::command::{Command, Commands, SendError};
+use crate::command::{Begun, Command, Commands, SendError};
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use rdkafka::client::ClientContext;
@@ -38,8 +38,9 @@ pub struct KafkaSettings {
     pub account_creation_schema: u32,
     /// Schema id of `ConfirmMoneyTransfer` in that topic.
     pub transfer_schema: u32,
-    /// How long the client library may keep trying to deliver, milliseconds: the client of the API has long been told
-    /// "timed out" by then.
+    /// How long the client library may keep trying to deliver, milliseconds, counted from the hand-over. No shorter than
+    /// the client of the API waits, so that nothing is given up that somebody waits for; and not much longer, so that
+    /// little takes effect after "timed out" was said.
     pub delivery_timeout_ms: u32,
 }
 
@@ -148,9 +149,15 @@ fn connect(settings: &KafkaSettings, link: &Arc<Link>) -> Result<Client, KafkaEr
 }
 
 impl Commands for KafkaCommands {
-    fn send(&self, key: String, partition: i32, command: Command) -> BoxFuture<'_, Result<(), SendError>> {
+    fn send(
+        &self,
+        key: String,
+        partition: i32,
+        command: Command,
+        begun: Begun,
+    ) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
-            let result = self.deliver(&key, partition, &command).await;
+            let result = self.deliver(&key, partition, &command, &begun).await;
             let outcome = match &result {
                 Ok(()) => "sent",
                 Err(SendError::NotSent(_)) => "unavailable",
@@ -167,11 +174,12 @@ impl Commands for KafkaCommands {
 }
 
 impl KafkaCommands {
-    async fn deliver(&self, key: &str, partition: i32, command: &Command) -> Result<(), SendError> {
+    async fn deliver(&self, key: &str, partition: i32, command: &Command, begun: &Begun) -> Result<(), SendError> {
         let value = self.encode(command)?;
         if !self.link.wait_until_up(WAIT_FOR_LINK).await {
             return Err(SendError::NotSent("Kafka cannot be reached".into()));
         }
+        begun.set();
         let mut acknowledged = self.enqueue(key, partition, &value)?;
         let received = match tokio::time::timeout(LATE_ACKNOWLEDGEMENT, &mut acknowledged).await {
             Ok(received) => received,

@@ -89,7 +89,7 @@ impl Door<'_> {
             return Ok(refused(Ending::Refused, outcome.reason));
         }
         // The tokens make this read see the winner's user, whichever replica answers.
-        match self.user(username, tokens, deadline).await? {
+        match self.user(username, tokens, deadline).await.map_err(nothing_sent)? {
             Some(user) => self.log_in(&user, password, deadline).await,
             None => Err(Problem::TimedOut { id }),
         }
@@ -115,10 +115,11 @@ impl Door<'_> {
     }
 }
 
-/// "Timed out" is for commands, and comes with the id to ask again. Here there is no command yet: nothing will happen.
+/// "Timed out" is for commands, and comes with the id to ask again. Here there is no command, or it was refused: nothing
+/// will happen.
 fn nothing_sent(problem: Problem) -> Problem {
     match problem {
-        Problem::QueryTimedOut(_) => Problem::Unavailable(problem.to_string()),
+        Problem::QueryTimedOut(_) | Problem::Stale { .. } => Problem::Unavailable(problem.to_string()),
         other => other,
     }
 }

@@ -26,7 +26,7 @@ pub struct SocketLimits {
     pub ping_interval: Duration,
     /// A message that the client does not take within this time ends the connection.
     pub send_timeout: Duration,
-    /// Operations under way at once.
+    /// Operations under way at once; one is until its last answer has been taken.
     pub most_operations: usize,
 }
 
@@ -64,8 +64,8 @@ fn handshake(web: &Arc<Web>, ws: warp::ws::Ws, headers: &HeaderMap) -> Response 
     if web.stop.is_cancelled() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the gateway is closing");
     }
-    let session = Session::new(web.api.clone(), protocol, web.sockets, web.stop.clone());
     let connections = web.connections.clone();
+    let session = Session::new(web.api.clone(), protocol, web.sockets, web.stop.clone(), connections.clone());
     let most = usize::try_from(MOST_BYTES).unwrap_or(usize::MAX);
     let upgraded = ws
         .max_message_size(most)

@@ -5,7 +5,9 @@
 
 use super::Limits;
 use async_graphql::Positioned;
-use async_graphql::parser::types::{ExecutableDocument, Field, Selection, SelectionSet};
+use async_graphql::parser::types::{
+    ExecutableDocument, Field, OperationDefinition, OperationType, Selection, SelectionSet,
+};
 use std::collections::HashMap;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,14 +34,16 @@ impl Measure {
     }
 }
 
-/// Refuses a document that is too large in any way, or whose fragments spread themselves.
+/// Refuses a document that is too large in any way, whose fragments spread themselves, or that subscribes to anything but
+/// one field.
 pub(super) fn check(document: &ExecutableDocument, limits: &Limits, introspection_depth: usize) -> Result<(), String> {
     let mut ruler = Ruler { document, fragments: HashMap::new() };
-    let mut log_ins = 0;
+    let mut log_ins = 0_usize;
     for (_, operation) in document.operations.iter() {
+        one_root_field(&operation.node)?;
         let mut measure = ruler.set(&operation.node.selection_set)?;
         measure.directives = measure.directives.saturating_add(operation.node.directives.len());
-        log_ins += measure.log_ins;
+        log_ins = log_ins.saturating_add(measure.log_ins);
         let depth = if measure.plain_root_fields == 0 { introspection_depth } else { limits.depth };
         for (what, found, most) in [
             ("nests fields deeper", measure.depth, depth),
@@ -55,6 +59,23 @@ pub(super) fn check(document: &ExecutableDocument, limits: &Limits, introspectio
         }
     }
     Ok(())
+}
+
+/// A subscription is one field, named in the operation itself: the library would follow several at once, and none that
+/// stands in a fragment, without a word.
+fn one_root_field(operation: &OperationDefinition) -> Result<(), String> {
+    if operation.ty != OperationType::Subscription {
+        return Ok(());
+    }
+    match operation.selection_set.node.items.as_slice() {
+        [only] if matches!(only.node, Selection::Field(_)) => Ok(()),
+        [_] => Err("the field of a subscription stands in a fragment: name it in the subscription itself, and use \
+                    fragments below it"
+            .into()),
+        fields => {
+            Err(format!("a subscription has one field, this one has {}: subscribe to each by itself", fields.len()))
+        }
+    }
 }
 
 struct Ruler<'a> {
@@ -84,7 +105,7 @@ impl<'a> Ruler<'a> {
         let inner = self.set(&field.selection_set)?;
         let name = field.name.node.as_str();
         Ok(Measure {
-            depth: inner.depth + 1,
+            depth: inner.depth.saturating_add(1),
             root_fields: 1,
             fields: inner.fields,
             aliases: inner.aliases.saturating_add(usize::from(field.alias.is_some())),
@@ -106,5 +127,56 @@ impl<'a> Ruler<'a> {
         let measure = self.set(&fragment.node.selection_set)?;
         self.fragments.insert(name, Some(measure));
         Ok(measure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_graphql::parser::parse_query;
+    use std::fmt::Write as _;
+
+    fn judge(text: &str) -> Result<(), String> {
+        check(&parse_query(text).unwrap(), &Limits::default(), 20)
+    }
+
+    #[test]
+    fn two_operations_are_measured_whatever_they_add_up_to() {
+        let small = "mutation a { get_account(username: \"somebody\", password: \"guess-one\") { token } } ";
+        let mut bomb = String::from("mutation b { ...f0 } ");
+        for n in 0..32 {
+            let next = format!("...f{} ", n + 1);
+            write!(bomb, "fragment f{n} on Mutation {{ {} }} ", next.repeat(4)).unwrap();
+        }
+        bomb.push_str("fragment f32 on Mutation { get_account(username: \"a\", password: \"b\") { token } } ");
+        // The operations of a document are looked at in any order.
+        for _ in 0..32 {
+            for document in [format!("{small}{bomb}"), format!("{bomb}{small}")] {
+                assert!(judge(&document).unwrap_err().contains("has more"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_subscription_is_one_field_of_its_own() {
+        let row = "stream_transactions { id }";
+        for (document, told) in [
+            (format!("subscription {{ ...f }} fragment f on Subscription {{ {row} }}"), "in the subscription itself"),
+            (format!("subscription {{ ... on Subscription {{ {row} }} }}"), "in the subscription itself"),
+            (format!("subscription {{ ... {{ {row} }} }}"), "in the subscription itself"),
+            (format!("subscription {{ a: {row} b: {row} }}"), "each by itself"),
+            (format!("subscription {{ {row} ...f }} fragment f on Subscription {{ {row} }}"), "each by itself"),
+        ] {
+            let refused = judge(&document).unwrap_err();
+            assert!(refused.contains(told), "{document}: {refused}");
+        }
+        for document in [
+            format!("subscription {{ {row} }}"),
+            "subscription { stream_transactions { ...t ... on Transaction { iban } } } fragment t on Transaction { id }"
+                .into(),
+            "{ ...q } fragment q on Query { transaction_by_id(id: 1) { id } }".into(),
+        ] {
+            assert_eq!(judge(&document), Ok(()), "{document}");
+        }
     }
 }

@@ -142,6 +142,7 @@ impl Follower {
         }
         let tail = &mut self.tails[index];
         tail.behind = false;
+        tail.live = false;
         if tail.last < known {
             return Err(Problem::CursorTooOld(NOT_KEPT));
         }

@@ -26,7 +26,9 @@ impl Mutation {
         get_account(bank(context)?, &username, &password).await.map_err(coded)
     }
 
-    /// Move money. Repeating it with the same uuid gives the same answer and has no second effect.
+    /// Move money. Repeating it with the same uuid gives the same answer and has no second effect. After
+    /// `TIMED_OUT` either repeat it as it was, or ask `transfer` with its uuid, the iban that pays (of a deposit the one
+    /// that is credited) and the username, if it had one.
     #[expect(clippy::too_many_arguments, reason = "the arguments of the GraphQL field")]
     async fn money_transfer(
         &self,

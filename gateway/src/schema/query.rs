@@ -130,22 +130,29 @@ impl Query {
         })
     }
 
-    /// What became of a transfer, or null when the bank does not know it (not yet, or not any more).
+    /// What became of a transfer, or null when the bank does not know it (not yet, or not any more). The iban or the
+    /// username says where to look; whoever has both gives both, and then it is found by either.
     async fn transfer(
         &self,
         context: &Context<'_>,
         #[graphql(desc = "Identifier of the transfer.")] uuid: String,
-        #[graphql(desc = "The username that came with the transfer; or give the iban.")] username: Option<String>,
-        #[graphql(desc = "The account that paid, or that a deposit credited, when no username came with it.")]
+        #[graphql(
+            desc = "The username that came with the transfer. A deposit is not found by it: give the iban as well."
+        )]
+        username: Option<String>,
+        #[graphql(
+            desc = "The account that paid, `from`; of a deposit the account that it credits, `to`, whatever username came with it."
+        )]
         iban: Option<String>,
     ) -> Result<Option<CommandOutcome>> {
         let bank = bank(context)?;
         let id = parse_id(&uuid).map_err(coded)?;
-        let key = match (username, iban) {
-            (Some(key), None) | (None, Some(key)) => key,
-            _ => return Err(coded(Problem::BadInput("give either username or iban: it says where to look".into()))),
-        };
-        let outcome = query::outcome(&bank.processors, id, &key, bank.query_deadline()).await;
+        // The iban first: a deposit is decided where its receiver is, whatever username came with it.
+        let keys: Vec<String> = [iban, username].into_iter().flatten().collect();
+        if keys.is_empty() {
+            return Err(coded(Problem::BadInput("give the iban, the username or both: they say where to look".into())));
+        }
+        let outcome = query::outcome(&bank.processors, id, &keys, bank.query_deadline()).await;
         Ok(outcome.map_err(coded)?.map(|row| CommandOutcome::of(id, row)))
     }
 }

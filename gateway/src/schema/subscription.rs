@@ -16,10 +16,14 @@ use futures_util::{Stream, StreamExt, stream};
 use schemas::query::WatchRequest;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Pause before a lost watch of an account is opened again where it was.
 const RECONNECT: Duration = Duration::from_millis(200);
+/// States of an account that wait for a client; one that is further behind misses the oldest of them.
+const STATES: usize = 16;
 
 /// What can be followed.
 pub struct Subscription;
@@ -65,8 +69,9 @@ impl Subscription {
         Ok(stream::once(async move { get_account(&bank, &username, &password).await.map_err(coded) }))
     }
 
-    /// Move money. Repeating it with the same uuid gives the same answer and has no second effect. One result, then
-    /// the end.
+    /// Move money. Repeating it with the same uuid gives the same answer and has no second effect. After `TIMED_OUT`
+    /// either repeat it as it was, or ask `transfer` with its uuid, the iban that pays (of a deposit the one that is
+    /// credited) and the username, if it had one. One result, then the end.
     #[expect(clippy::too_many_arguments, reason = "the arguments of the GraphQL field")]
     async fn money_transfer(
         &self,
@@ -84,7 +89,7 @@ impl Subscription {
         Ok(stream::once(async move { money_transfer(&bank, order).await.map_err(coded) }))
     }
 
-    /// An account as it is, then as it becomes.
+    /// An account as it is, then as it becomes. A client that reads slowly misses states, never the last one.
     async fn account_changes(
         &self,
         context: &Context<'_>,
@@ -113,23 +118,39 @@ struct AccountWatch {
     shown: Option<Account>,
     /// Until when the first row must have come.
     deadline: Instant,
-    ended: bool,
 }
 
+/// The watch is read on a task of its own, whether or not the client takes what comes: rows that lie unread would fill
+/// the connection that the watches of everybody share.
 fn account_changes(bank: Arc<Bank>, iban: String, deadline: Instant) -> impl Stream<Item = Result<Account>> + use<> {
     let changes = bank.processors.changes();
-    let account = AccountWatch { bank, iban, watch: None, changes, shown: None, deadline, ended: false };
-    stream::unfold(account, |mut account| async move {
-        if account.ended {
-            return None;
-        }
-        let next = account.next().await;
-        account.ended = next.is_err();
-        Some((next.map_err(coded), account))
+    let account = AccountWatch { bank, iban, watch: None, changes, shown: None, deadline };
+    let (sender, receiver) = broadcast::channel(STATES);
+    let reading = AbortOnDropHandle::new(tokio::spawn(account.read(sender)));
+    stream::unfold((receiver, reading), |(mut receiver, reading)| async move {
+        let next = loop {
+            match receiver.recv().await {
+                Ok(next) => break next,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        };
+        Some((next.map_err(coded), (receiver, reading)))
     })
 }
 
 impl AccountWatch {
+    /// Until a problem, which is the last that is told.
+    async fn read(mut self, states: broadcast::Sender<Result<Account, Problem>>) {
+        loop {
+            let next = self.next().await;
+            let ended = next.is_err();
+            if states.send(next).is_err() || ended {
+                return;
+            }
+        }
+    }
+
     async fn next(&mut self) -> Result<Account, Problem> {
         loop {
             let mut watch = match self.watch.take() {

@@ -16,7 +16,19 @@ fn corpus() -> Vec<(&'static str, String)> {
         write!(document, " fragment f{length} on Query {{ {leaf} }}").unwrap();
         document
     };
+    let log_in = "get_account(username: \"somebody\", password: \"guess-one\") { token }";
+    let one = format!("mutation a {{ {log_in} }}");
+    let billions = {
+        let mut document = String::from("mutation b { ...f0 }");
+        for n in 0..32 {
+            let next = repeat(4, &|_| format!("...f{}", n + 1));
+            write!(document, " fragment f{n} on Mutation {{ {next} }}").unwrap();
+        }
+        document + &format!(" fragment f32 on Mutation {{ {log_in} }}")
+    };
     vec![
+        ("one log-in, then more than can be counted", format!("{one} {billions}")),
+        ("more log-ins than can be counted, then one", format!("{billions} {one}")),
         ("aliases of one field", in_query(repeat(16, &|n| format!("a{n}: {by_id}")))),
         ("aliases inside", in_query(format!("transaction_by_id(id: 1) {{ {} }}", repeat(16, &|n| format!("a{n}: id"))))),
         ("root fields", in_query(repeat(11, &|n| format!("a{n}: __typename")))),

@@ -1,7 +1,7 @@
 //! Both WebSocket protocols over real sockets.
 
-use crate::fake::World;
 use crate::fake::socket::{Client, Heard};
+use crate::fake::{Delivery, World};
 use gateway::http::ws::SocketLimits;
 use gateway::serve::Behaviour;
 use serde_json::json;
@@ -163,7 +163,13 @@ async fn an_id_can_be_used_again_after_its_end() {
 async fn a_refused_document_is_an_error_message_and_the_connection_goes_on() {
     let world = World::new().await;
     let mut client = Client::introduced(world.gateway.address, TRANSPORT).await;
-    for (id, document) in [("1", "{ nonsense }"), ("2", "subscription { "), ("3", "subscription { nonsense { a } }")] {
+    for (id, document) in [
+        ("1", "{ nonsense }"),
+        ("2", "subscription { "),
+        ("3", "subscription { nonsense { a } }"),
+        ("4", "subscription { ...f } fragment f on Subscription { stream_transactions { id } }"),
+        ("5", "subscription { a: stream_transactions { id } b: stream_transactions { id } }"),
+    ] {
         client.subscribe(id, document).await;
         let error = client.expect("error").await;
         assert_eq!(error["id"], id);
@@ -188,6 +194,45 @@ async fn operations_of_one_connection_are_bounded() {
     client.say(json!({ "type": "complete", "id": "1" })).await;
     client.subscribe("5", "{ transaction_by_id(id: 1) { id } }").await;
     assert_eq!(client.expect("next").await["id"], "5");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_neither_its_own_operations_nor_anybody_else() {
+    // Nobody loses patience while this test runs.
+    let long = Duration::from_secs(300);
+    let limits = SocketLimits { send_timeout: long, most_operations: 10_000, ..Default::default() };
+    let world = World::with(Behaviour { command_timeout: long, ..sockets(limits) }).await;
+    let (iban, _) = world.open("somebody").await;
+    for _ in 0..250 {
+        world.bank.change_balance(&iban, 1, "cash", &"x".repeat(4096));
+    }
+    world.deliver(Delivery::Lost);
+    let mut client = Client::introduced(world.gateway.address, TRANSPORT).await;
+    let deposit = |name| {
+        let uuid = uuid::Uuid::now_v7();
+        format!(
+            r#"{name}: money_transfer(uuid: "{uuid}", token: "cash", from: "cash", to: "{iban}", descr: "", amount: 1) {{ success }}"#
+        )
+    };
+    client.subscribe("deposits", &format!("mutation {{ {} {} }}", deposit("a"), deposit("b"))).await;
+    // The first is the account.
+    world.until_sent(2).await;
+
+    // A megabyte each, until the gateway waits for the client and so takes nothing more from it.
+    let large =
+        format!("{{ transactions_by_iban(iban: \"{iban}\", max_items: 250) {{ descr }} }} # {}", "x".repeat(8000));
+    for id in 0_u32.. {
+        let id = id.to_string();
+        let said = client.subscribe(&id, &large);
+        if tokio::time::timeout(Duration::from_secs(1), said).await.is_err() {
+            break;
+        }
+    }
+    let (_, partition, command) = world.commands.sent.lock()[1].clone();
+    world.bank.process(partition, &command);
+    world.until_sent(3).await;
+    world.data("{ all_last_transactions { iban } }").await;
+    client.vanish();
 }
 
 #[tokio::test]

@@ -37,7 +37,10 @@ fn a_transfer() -> Command {
 }
 
 async fn send(commands: &KafkaCommands) -> Result<(), SendError> {
-    commands.send("a".into(), 3, a_transfer()).await
+    let begun = Begun::default();
+    let sent = commands.send("a".into(), 3, a_transfer(), begun.clone()).await;
+    assert!(begun.is_set() || matches!(sent, Err(SendError::NotSent(_))), "{sent:?}");
+    sent
 }
 
 async fn until_down(commands: &KafkaCommands) {
@@ -77,6 +80,15 @@ async fn without_a_broker_nothing_is_sent_and_that_is_said_within_two_seconds() 
     assert!(matches!(sent, Err(SendError::NotSent(_))), "{sent:?}");
     assert!(started.elapsed() < Duration::from_secs(2));
     assert!(!commands.is_up());
+}
+
+#[tokio::test]
+async fn a_command_that_waits_for_the_link_has_not_begun() {
+    let commands = KafkaCommands::start(settings("127.0.0.1:1".into())).unwrap();
+    let begun = Begun::default();
+    let waiting = commands.send("a".into(), 3, a_transfer(), begun.clone());
+    assert!(tokio::time::timeout(WAIT_FOR_LINK / 4, waiting).await.is_err(), "it waits");
+    assert!(!begun.is_set());
 }
 
 #[tokio::test]

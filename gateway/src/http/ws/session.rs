@@ -1,8 +1,10 @@
 //! One WebSocket connection: reads what the client says, runs its operations, writes what comes of them.
 //!
-//! One task, one loop over everything that can happen. Operations are streams in a map; dropping one ends it, so the
-//! end of the connection ends them all. Writing waits for the client, and while it waits nothing else is taken from
-//! it, so a client that does not read costs one message and a timer.
+//! One loop over everything that can happen. Each operation is a task of its own, whose answers come through a channel
+//! in a map; dropping that ends the task, so the end of the connection ends them all. Writing waits for the client, and
+//! while it waits nothing else is taken from it. The operations go on meanwhile, until each has an answer that waits to
+//! be taken: what a processor has sent is always read, or it would fill the connection to the processor, which everybody
+//! shares. So a client that does not read costs two answers for each operation that it may have, and a timer.
 
 use super::SocketLimits;
 use super::protocol::{Protocol, Said, is_refusal};
@@ -10,9 +12,11 @@ use crate::api::Api;
 use async_graphql::{Request, Response};
 use futures_util::stream::BoxStream;
 use futures_util::{SinkExt, StreamExt, stream};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::StreamMap;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use warp::ws::{Message, WebSocket};
 
 /// Why a connection ends, as the protocols number it.
@@ -30,6 +34,8 @@ type Outcome = Result<(), End>;
 enum Brought {
     Response(Box<Response>),
     Done,
+    /// It ended without a word: its task panicked.
+    Broken,
 }
 
 pub(super) struct Session {
@@ -37,15 +43,23 @@ pub(super) struct Session {
     protocol: Protocol,
     limits: SocketLimits,
     stop: CancellationToken,
+    /// Whoever waits for the connections waits for their operations as well.
+    tasks: TaskTracker,
     introduced: bool,
     heard: Instant,
     operations: StreamMap<String, BoxStream<'static, Brought>>,
 }
 
 impl Session {
-    pub(super) fn new(api: Api, protocol: Protocol, limits: SocketLimits, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        api: Api,
+        protocol: Protocol,
+        limits: SocketLimits,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
         let operations = StreamMap::new();
-        Self { api, protocol, limits, stop, introduced: false, heard: Instant::now(), operations }
+        Self { api, protocol, limits, stop, tasks, introduced: false, heard: Instant::now(), operations }
     }
 
     /// Until either side ends it.
@@ -150,9 +164,20 @@ impl Session {
             crate::limits::set_code(&mut error, "TOO_MANY_OPERATIONS");
             return self.write(socket, self.protocol.error(&id, &[error])).await;
         }
-        let responses = self.api.subscribe(request).map(|response| Brought::Response(Box::new(response)));
-        self.operations.insert(id, responses.chain(stream::once(async { Brought::Done })).boxed());
+        let operation = self.begin(request);
+        self.operations.insert(id, operation);
         Ok(())
+    }
+
+    fn begin(&self, request: Request) -> BoxStream<'static, Brought> {
+        let (sender, receiver) = mpsc::channel(1);
+        let run = to_its_end(self.api.subscribe(request).boxed(), sender);
+        let task = AbortOnDropHandle::new(self.tasks.spawn(run));
+        let brought = stream::unfold((receiver, task), |(mut receiver, task)| async move {
+            let brought = receiver.recv().await.unwrap_or(Brought::Broken);
+            Some((brought, (receiver, task)))
+        });
+        brought.boxed()
     }
 
     async fn on_brought(&mut self, socket: &mut WebSocket, id: &str, brought: Brought) -> Outcome {
@@ -166,6 +191,7 @@ impl Session {
                 self.operations.remove(id);
                 self.write(socket, self.protocol.complete(id)).await
             }
+            Brought::Broken => Err(End::Close(1011, "internal error".into())),
         }
     }
 
@@ -190,6 +216,18 @@ impl Session {
             Err(_) => Err(End::Close(1008, "the client does not read".into())),
         }
     }
+}
+
+/// Runs an operation. An answer that is not taken yet lets it pause between two of them, never within one.
+async fn to_its_end(mut responses: BoxStream<'static, Response>, sender: mpsc::Sender<Brought>) {
+    while let Some(response) = responses.next().await {
+        if sender.send(Brought::Response(Box::new(response))).await.is_err() {
+            return;
+        }
+    }
+    // Nothing is held for a client that has yet to hear of the end.
+    drop(responses);
+    let _ = sender.send(Brought::Done).await;
 }
 
 fn ticks(limits: SocketLimits) -> Interval {

@@ -8,7 +8,7 @@ pub mod socket;
 pub mod two;
 
 use futures_util::future::BoxFuture;
-use gateway::command::{Command, Commands, SendError};
+use gateway::command::{Begun, Command, Commands, SendError};
 use gateway::routing::{Configured, Routing};
 use gateway::serve::{Behaviour, Gateway, Parts, start};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -29,6 +29,8 @@ pub enum Delivery {
     Works,
     /// It is never handed over.
     NotSent,
+    /// It waits to be handed over, for ever.
+    Waits,
     /// Nobody knows, and it is processed.
     UnknownButWorks,
     /// It is handed over and never processed.
@@ -44,12 +46,22 @@ pub struct FakeCommands {
 }
 
 impl Commands for FakeCommands {
-    fn send(&self, key: String, partition: i32, command: Command) -> BoxFuture<'_, Result<(), SendError>> {
+    fn send(
+        &self,
+        key: String,
+        partition: i32,
+        command: Command,
+        begun: Begun,
+    ) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
             let delivery = *self.delivery.lock();
             if delivery == Delivery::NotSent {
                 return Err(SendError::NotSent("Kafka cannot be reached".into()));
             }
+            if delivery == Delivery::Waits {
+                return std::future::pending().await;
+            }
+            begun.set();
             self.sent.lock().push((key, partition, command.clone()));
             match delivery {
                 Delivery::Lost => Ok(()),
@@ -145,6 +157,16 @@ impl World {
 
     pub fn deliver(&self, delivery: Delivery) {
         *self.commands.delivery.lock() = delivery;
+    }
+
+    /// So many commands have been handed over.
+    pub async fn until_sent(&self, count: usize) {
+        let sent = async {
+            while self.commands.sent.lock().len() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), sent).await.expect("nothing is sent");
     }
 
     pub async fn stop(&self) {

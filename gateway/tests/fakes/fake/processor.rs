@@ -52,6 +52,8 @@ pub struct FakeProcessor {
     state: Arc<Mutex<State_>>,
     changed: Arc<watch::Sender<usize>>,
     refusal: Mutex<Option<Refusal>>,
+    /// The same to reads alone.
+    read_refusal: Mutex<Option<Refusal>>,
     /// Of a standby: how old its rows are.
     staleness_ms: Mutex<Option<u32>>,
     /// Calls so far, without watches and questions about the state.
@@ -81,6 +83,7 @@ impl FakeProcessor {
             state,
             changed,
             refusal: Mutex::new(None),
+            read_refusal: Mutex::new(None),
             staleness_ms: Mutex::new(None),
             calls: watch::Sender::new(0),
             serving: Mutex::new(None),
@@ -98,6 +101,11 @@ impl FakeProcessor {
     pub fn refuse(&self, refusal: impl Fn() -> Status + Send + 'static) {
         *self.refusal.lock() = Some(Box::new(refusal));
         self.announce();
+    }
+
+    /// Says this to every read of rows from now on; commands are still answered.
+    pub fn refuse_reads(&self, refusal: impl Fn() -> Status + Send + 'static) {
+        *self.read_refusal.lock() = Some(Box::new(refusal));
     }
 
     pub fn calls(&self) -> usize {

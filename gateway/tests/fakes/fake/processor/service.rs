@@ -48,6 +48,9 @@ impl Service {
     /// Whether rows of these commits may be read here; true: as old ones. It waits for nothing.
     fn may_read(&self, partition: i32, tokens: &[Token], stale_ms_max: u32) -> Result<bool, Status> {
         self.called(partition)?;
+        if let Some(refusal) = &*self.bank.read_refusal.lock() {
+            return Err(refusal());
+        }
         let staleness_ms = *self.bank.staleness_ms.lock();
         if staleness_ms.is_some_and(|staleness_ms| staleness_ms > stale_ms_max) {
             return Err(NotOwner::default().into_status("this is a standby"));
