@@ -183,7 +183,7 @@ mod tests {
             Ok(())
         }
 
-        fn housekeep(&self, _: &mut TaskContext<'_>, _: i64) -> Result<(), ProcessError> {
+        fn housekeep(&self, _: &mut TaskContext<'_>, _: &[Option<i64>]) -> Result<(), ProcessError> {
             Ok(())
         }
 

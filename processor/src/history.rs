@@ -244,7 +244,7 @@ pub(crate) fn fold_part<L: Log, A: Application>(
     }
     if next > part.next {
         let written = part.store.commit_rows(batch, log.topics().name(part.at.topic), next);
-        written.map_err(|error| error.to_string())?;
+        written.inspect_err(|error| part.view.note_write(error)).map_err(|error| error.to_string())?;
         part.next = next;
     }
     Ok(())
@@ -257,6 +257,7 @@ fn finish<L: Log>(log: &L, part: &Part) -> bool {
         return false;
     }
     if let Err(error) = part.store.commit_rows(Batch::default(), log.topics().name(part.at.topic), part.next) {
+        part.view.note_write(&error);
         tracing::warn!(partition = part.at.partition, %error, "history offset was not written");
         return false;
     }

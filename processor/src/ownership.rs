@@ -17,7 +17,7 @@ use crate::log::{Log, TopicPartition};
 use crate::membership::Role;
 use crate::query::view::Life;
 use crate::restore;
-use crate::shard::{Interrupt, Owned, Shard, interrupt_of, interrupt_of_store};
+use crate::shard::{Interrupt, Owned, Shard, interrupt_of, interrupt_of_process, interrupt_of_store};
 use crate::task::{OWNER_PREFIX, OWNER_TABLE, Task};
 use crate::topology::Application;
 use crate::transaction::Transaction;
@@ -151,16 +151,13 @@ impl<L: Log, A: Application> Shard<L, A> {
             return Err(format!("the store of partition {partition} went bad twice ({reason}): check the disk"));
         }
         self.wiped.push(partition);
-        self.tails = false;
-        self.set_life(|_| Life::Restoring);
-        // Stores are closed when the last reader lets go; queries hold them for one call.
-        self.tasks.clear();
+        self.let_go_of_stores(&Life::Restoring);
         let mut tries = 0;
         loop {
             match self.parts.stores.wipe(partition) {
                 Ok(()) => {
                     // Readers have let go of the old store: whatever they met was in it.
-                    self.parts.views[partition as usize].take_damage();
+                    self.parts.views[partition as usize].take_trouble();
                     return Ok(());
                 }
                 Err(error) if tries >= 50 => {
@@ -280,7 +277,7 @@ impl<L: Log, A: Application> Shard<L, A> {
                 .application
                 .open(&mut context)
                 .and_then(|()| if index == 0 { context.put(OWNER_TABLE, &key, &claim) } else { Ok(()) });
-            opened.map_err(|error| Interrupt::Stop(format!("partition {partition}: {error}")))?;
+            opened.map_err(|error| interrupt_of_process(partition, error))?;
             // Every partition says of which layout it is, also one that nothing else touches.
             task.touched = context_has_effects(task) || task.committed.layout != placement;
         }

@@ -29,8 +29,6 @@ use stall::{Pace, Stall};
 const POLL_RECORDS: usize = 20_000;
 /// Bytes of one poll.
 const POLL_BYTES: usize = 8 << 20;
-/// Staged bytes after which a store is written.
-const WRITE_BYTES: usize = 4 << 20;
 /// Wait of one poll, and between two looks for a schema.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -119,7 +117,7 @@ pub(crate) fn catch_up<L: Log, A: Application>(
         for (index, passed) in reached {
             let task = &mut tasks[index];
             task.staged.changelog_offset = passed;
-            write(parts, task)?;
+            write(parts, task, parts.clock.wall_ms())?;
             task.view.changelog_remaining.store(0, Ordering::Relaxed);
             task.view.restored(task.committed.commit_sequence);
         }
@@ -128,6 +126,9 @@ pub(crate) fn catch_up<L: Log, A: Application>(
             return Err(Interrupt::Retake(format!("{reason}: a transaction may be open there")));
         }
     }
+    // A task may have been read beyond its target while another was still on its way; whoever goes on from here begins at
+    // what is written.
+    tasks.iter_mut().for_each(Task::discard_staged);
     Ok(report)
 }
 
@@ -145,8 +146,10 @@ fn apply_polled<L: Log, A: Application>(
         let Some(task) = tasks.iter_mut().find(|task| task.partition == record.partition) else { continue };
         apply_record(parts, role, task, &record)?;
         applied += 1;
-        if task.overlay.bytes() > WRITE_BYTES {
-            write(parts, task)?;
+        if task.overlay.bytes() > parts.options.restored_bytes_max {
+            // It does not hold everything yet: a tombstone that comes later may be gone when this restore is begun again.
+            let written_at_ms = held_everything_ms(parts, task)?;
+            write(parts, task, written_at_ms)?;
         }
     }
     metrics::counter!("kontor_restore_records_total").increment(applied);
@@ -354,13 +357,23 @@ pub fn decode_with<T: AvroRecord>(schemas: &schemas::SchemaCache, value: &[u8]) 
     }
 }
 
-/// Writes what was folded, with the standing, in one batch.
-pub(crate) fn write<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) -> Result<(), Interrupt> {
+/// When the store held everything last, ms since 1970. A new one: now, since what was deleted before is in no log.
+fn held_everything_ms<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &Task) -> Result<i64, Interrupt> {
+    let progress = task.store.progress().map_err(|error| interrupt_of_store(task.partition, error))?;
+    Ok(if progress.written_at_ms == 0 { parts.clock.wall_ms() } else { progress.written_at_ms })
+}
+
+/// Writes what was folded, with the standing, in one batch. `written_at_ms`: when the store held everything.
+pub(crate) fn write<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    task: &mut Task,
+    written_at_ms: i64,
+) -> Result<(), Interrupt> {
     let definition = parts.application.definition();
     let mut batch = Batch::default();
     let failed = |error| interrupt_of_store(task.partition, error);
     stage_rows(&task.overlay, task.store.as_ref(), definition, &mut batch).map_err(failed)?;
-    let progress = Standing::to_progress(&task.staged, definition, Default::default(), parts.clock.wall_ms());
+    let progress = Standing::to_progress(&task.staged, definition, Default::default(), written_at_ms);
     task.store.load(batch, &progress).map_err(failed)?;
     task.committed.clone_from(&task.staged);
     task.discard_staged();

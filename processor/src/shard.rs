@@ -3,7 +3,7 @@
 //! ```text
 //!  own() ──► step() ──► step() ──► …            poll, stage, commit, apply, release
 //!    ▲          │
-//!    │          ├─ discard / corrupt store ──► own() again: init, restore, claim
+//!    │          ├─ discard / failed or corrupt store ──► own() again: init, restore, claim
 //!    └──────────┤
 //!               ├─ fenced ──► whose is it now? ours ──► own(), another's ──► let go and say so
 //!               ├─ told to do something else ──► follow() as a standby, or rest
@@ -37,7 +37,7 @@ use crate::topology::{Application, Definition};
 use crate::transaction::Transaction;
 
 pub use interrupt::{Exit, Interrupt};
-pub(crate) use interrupt::{interrupt_of, interrupt_of_store};
+pub(crate) use interrupt::{interrupt_of, interrupt_of_process, interrupt_of_store};
 pub use parts::{Codecs, ShardOptions, ShardParts, Stores};
 
 /// Longest wait for something to do.
@@ -186,6 +186,12 @@ impl<L: Log, A: Application> Shard<L, A> {
                 self.set_life(|task| Life::Waiting(Arc::clone(&task.store), reason.clone()));
                 self.parts.clock.pause(self.parts.options.retry_pause);
             }
+            Interrupt::Reopen { partition, reason } => {
+                tracing::warn!(shard, partition, reason, "a store failed; opening the stores anew");
+                metrics::counter!("kontor_transactions_total", "outcome" => "discarded").increment(1);
+                self.let_go_of_stores(&Life::Stalled(reason));
+                self.parts.clock.pause(self.parts.options.retry_pause);
+            }
             Interrupt::Corrupt { partition, reason } => {
                 if let Err(reason) = self.wipe(partition, &reason) {
                     return Some(Exit::Stopped(reason));
@@ -201,9 +207,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         if self.was_lost() {
             return Err(Interrupt::Retake("the shard was another's meanwhile".to_owned()));
         }
-        if let Some(interrupt) = self.damage_met() {
-            return Err(interrupt);
-        }
+        self.trouble_met()?;
         self.retry_blocked()?;
         if let Some(history) = self.owned.as_mut().and_then(|owned| owned.history.as_mut()) {
             history.step(&self.parts);
@@ -356,11 +360,10 @@ impl<L: Log, A: Application> Shard<L, A> {
         }
     }
 
-    /// Damage that readers have met: some tables are only written here.
-    fn damage_met(&self) -> Option<Interrupt> {
-        let of_task = |task: &Task| Some((task.partition, task.view.take_damage()?));
-        let (partition, reason) = self.tasks.iter().find_map(of_task)?;
-        Some(Interrupt::Corrupt { partition, reason })
+    /// What readers and the history's thread have met of the stores: some tables are only written here.
+    pub(crate) fn trouble_met(&self) -> Result<(), Interrupt> {
+        let met = |task: &Task| task.view.take_trouble().map(|error| interrupt_of_store(task.partition, error));
+        self.tasks.iter().find_map(met).map_or(Ok(()), Err)
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
@@ -415,6 +418,16 @@ impl<L: Log, A: Application> Shard<L, A> {
     /// Partitions of a shard are s, s + S, s + 2S, …: the index among its tasks needs no search.
     pub(crate) fn task_index(&self, partition: i32) -> usize {
         (partition / self.definition().shards) as usize
+    }
+
+    /// Stores are closed when the last reader lets go; queries hold them for one call.
+    pub(crate) fn let_go_of_stores(&mut self, life: &Life) {
+        self.tails = false;
+        self.set_life(|_| life.clone());
+        for task in self.tasks.drain(..) {
+            // Whatever was met was in this one.
+            task.view.take_trouble();
+        }
     }
 
     fn disown(&mut self) {

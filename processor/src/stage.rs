@@ -11,7 +11,7 @@ use crate::context::TaskContext;
 use crate::dead_letter;
 use crate::log::{Log, LogConsumer, Record, RecordBatch, TopicPartition};
 use crate::probe::Step;
-use crate::shard::{Interrupt, Shard, interrupt_of_store};
+use crate::shard::{Interrupt, Shard, interrupt_of_process, interrupt_of_store};
 use crate::topology::{Application, BadRecord, FormatError, ProcessError};
 
 /// Between two looks whether a missing schema has arrived.
@@ -152,7 +152,7 @@ impl<L: Log, A: Application> Shard<L, A> {
         let index = self.task_index(record.partition);
         let task = &mut self.tasks[index];
         task.staged.next_offset[input] = record.offset + 1;
-        task.latest_ms = task.latest_ms.max(record.timestamp_ms);
+        task.latest_ms[input] = task.latest_ms[input].max(Some(record.timestamp_ms));
         task.touched = true;
     }
 
@@ -161,9 +161,9 @@ impl<L: Log, A: Application> Shard<L, A> {
         let definition = self.parts.application.definition();
         let partitions = definition.topics.partitions;
         for task in self.tasks.iter_mut().filter(|task| task.touched) {
-            let (partition, now_ms) = (task.partition, task.latest_ms);
+            let (partition, latest_ms) = (task.partition, task.latest_ms.clone());
             let mut context = TaskContext::new(task, &mut self.outbox, partitions);
-            let housekept = self.parts.application.housekeep(&mut context, now_ms);
+            let housekept = self.parts.application.housekeep(&mut context, &latest_ms);
             housekept.map_err(|error| interrupt_of_process(partition, error))?;
         }
         for record in self.outbox.iter() {
@@ -242,13 +242,6 @@ impl<L: Log, A: Application> Shard<L, A> {
 enum Refusal {
     Failed(String),
     Interrupt(Interrupt),
-}
-
-fn interrupt_of_process(partition: i32, error: ProcessError) -> Interrupt {
-    match error {
-        ProcessError::Store(error) => interrupt_of_store(partition, error),
-        error => Interrupt::Stop(format!("partition {partition}: {error}")),
-    }
 }
 
 /// What a panic said.

@@ -67,6 +67,7 @@ impl<L: Log, A: Application> Shard<L, A> {
                 self.tails = self.tasks.iter().all(whole);
                 return Err(released);
             }
+            self.trouble_met()?;
             self.follow_tail(&mut polled, &mut events)?;
             let now = self.parts.clock.monotonic();
             if measured_at.is_zero() || now.saturating_sub(measured_at) >= LAG_INTERVAL {
@@ -194,7 +195,7 @@ fn follow_task<L: Log, A: Application>(
 }
 
 fn write<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) -> Result<(), Interrupt> {
-    restore::write(parts, task)?;
+    restore::write(parts, task, parts.clock.wall_ms())?;
     task.view.restored(task.committed.commit_sequence);
     Ok(())
 }

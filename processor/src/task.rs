@@ -53,8 +53,8 @@ pub struct Task {
     pub committed: Standing,
     /// As the open transaction will leave it.
     pub staged: Standing,
-    /// Latest timestamp among the records of the open transaction.
-    pub latest_ms: i64,
+    /// By index of the definition's inputs: latest timestamp among the records of the open transaction.
+    pub latest_ms: Vec<Option<i64>>,
     /// The open transaction touches this task.
     pub touched: bool,
     event_rows: Vec<(TableId, Vec<u8>, Vec<u8>)>,
@@ -76,7 +76,7 @@ impl Task {
             overlay: Overlay::default(),
             staged: committed.clone(),
             committed,
-            latest_ms: 0,
+            latest_ms: vec![None; definition.inputs.len()],
             touched: false,
             event_rows: Vec::new(),
         })
@@ -87,7 +87,7 @@ impl Task {
         self.overlay.clear();
         self.event_rows.clear();
         self.staged.clone_from(&self.committed);
-        self.latest_ms = 0;
+        self.latest_ms.fill(None);
         self.touched = false;
     }
 

@@ -203,9 +203,11 @@ pub trait Application: Send + Sync + 'static {
     /// Processes one record of an input.
     fn process(&self, task: &mut TaskContext<'_>, record: &Record<'_>) -> Result<(), ProcessError>;
 
-    /// Called once per transaction and touched partition after its records, with the time of the latest record:
-    /// bounded housekeeping such as expiry.
-    fn housekeep(&self, task: &mut TaskContext<'_>, now_ms: i64) -> Result<(), ProcessError>;
+    /// Called once per transaction and touched partition after its records: bounded housekeeping such as expiry.
+    /// `latest_ms`: by index of the definition's inputs, the time of the latest record that the transaction has of it, in
+    /// milliseconds since 1970. What must outlive the records of one input is to be measured by that input's time: another
+    /// may be far ahead, after a time without a processor for one.
+    fn housekeep(&self, task: &mut TaskContext<'_>, latest_ms: &[Option<i64>]) -> Result<(), ProcessError>;
 
     /// The rows that an event of an event topic becomes. Called for events just produced and for those read back;
     /// only with the same result is a restored table the same as the live one.

@@ -40,15 +40,16 @@ pub enum StoreError {
     },
 
     /// The disk is full. Nothing of the batch was applied: stop consuming, keep the batch, try again later. RocksDB
-    /// resumes by itself within seconds of space coming back; a store that stays full after that is to be reopened.
+    /// resumes by itself within seconds of space coming back.
     #[error("no space left for the store, free some and it goes on: {detail}")]
     Full {
         /// What the operating system said.
         detail: String,
     },
 
-    /// Reading or writing failed in another way (permissions, descriptors, a device error). Drop the task and open
-    /// again; the rows on disk are as of an earlier commit.
+    /// Reading or writing failed in another way (permissions, descriptors, a quota, a device error). Drop the task and
+    /// open again: RocksDB refuses every write after one that failed like that, also when the cause is gone. The rows on
+    /// disk are as of an earlier commit.
     #[error("store input or output failed, reopen it: {what}: {detail}")]
     Io {
         /// The operation.
@@ -72,9 +73,9 @@ impl StoreError {
 
     /// Sorts an error of a plain file operation on the store's directory.
     pub(crate) fn from_io(what: impl Into<String>, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        use std::io::ErrorKind::StorageFull;
         match error.kind() {
-            StorageFull | QuotaExceeded => StoreError::Full { detail: error.to_string() },
+            StorageFull => StoreError::Full { detail: error.to_string() },
             _ => StoreError::Io { what: what.into(), detail: error.to_string() },
         }
     }

@@ -247,7 +247,10 @@ impl Application for Bank {
         Ok(())
     }
 
-    fn housekeep(&self, task: &mut TaskContext<'_>, now_ms: i64) -> Result<(), ProcessError> {
+    fn housekeep(&self, task: &mut TaskContext<'_>, latest_ms: &[Option<i64>]) -> Result<(), ProcessError> {
+        // By the time of commands alone: one that repeats an id may still wait while `transfers` is of today.
+        let commands = self.definition.input_index(self.topics.commands);
+        let Some(now_ms) = commands.and_then(|input| latest_ms[input]) else { return Ok(()) };
         let looked = &self.expiry_looked_ms[task.partition() as usize];
         if now_ms.saturating_sub(looked.load(Ordering::Relaxed)) < EXPIRY_INTERVAL_MS {
             return Ok(());

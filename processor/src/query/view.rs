@@ -142,7 +142,7 @@ pub struct PartitionView {
     /// Watches by table.
     watched: Vec<AtomicUsize>,
     waiters: Mutex<HashMap<(TableId, Vec<u8>), Waiters>>,
-    damage: Mutex<Option<String>>,
+    trouble: Mutex<Option<StoreError>>,
 }
 
 impl PartitionView {
@@ -162,20 +162,28 @@ impl PartitionView {
             changes_bytes: Arc::new(AtomicUsize::new(0)),
             watched: (0..=usize::from(u8::MAX)).map(|_| AtomicUsize::new(0)).collect(),
             waiters: Mutex::new(HashMap::new()),
-            damage: Mutex::new(None),
+            trouble: Mutex::new(None),
         }
     }
 
     /// A reader met this error of the store. Damage is kept for the shard: some tables only readers ever read.
     pub fn note(&self, error: &StoreError) {
-        if let StoreError::Corrupt { .. } = error {
-            *self.damage.lock() = Some(error.to_string());
+        if error.is_corrupt() {
+            *self.trouble.lock() = Some(error.clone());
         }
     }
 
-    /// The damage that readers have met since the last call.
-    pub fn take_damage(&self) -> Option<String> {
-        self.damage.lock().take()
+    /// Another thread than the shard's could not write. A full store goes on by itself; any other may have to be opened
+    /// anew, and a shard without commands would not find that out.
+    pub fn note_write(&self, error: &StoreError) {
+        if !error.is_full() {
+            *self.trouble.lock() = Some(error.clone());
+        }
+    }
+
+    /// What others than the shard have met of its store since the last call.
+    pub fn take_trouble(&self) -> Option<StoreError> {
+        self.trouble.lock().take()
     }
 
     /// Its life now.

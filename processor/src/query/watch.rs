@@ -98,20 +98,24 @@ impl<A: Application> Watch<A> {
 
     /// Sends the rows that exist, page by page.
     ///
-    /// Each page is of its own snapshot. So everything after the first one's commit is sent again as changes: a row
+    /// The store is held for one page, never while a watcher takes its time: a store that failed is closed and opened anew
+    /// once nobody holds it. Each page is of its own snapshot. So everything after the first one's commit is sent again as changes: a row
     /// that changed behind the pages is not missed. Where keys only rise (a watch with a cursor) rows of later pages
     /// are told from new ones by the last key.
     async fn send_existing(&self, responses: &Responses) -> Result<Existing, Status> {
-        let Life::Running(store) = self.view.life() else {
-            return Err(Status::unavailable("the partition is not running here"));
+        let store = match self.view.life() {
+            Life::Running(store) => Arc::downgrade(&store),
+            _ => return Err(Status::unavailable("the partition is not running here")),
         };
         let mut after = self.request.after.clone();
         let wanted = after.is_some() || self.request.snapshot;
         let mut numbered = self.numbered();
         let mut from = None;
         loop {
-            let (response, last) =
-                if wanted { self.page(&*store, after.as_deref(), &mut numbered)? } else { self.nothing(&*store)? };
+            let (response, last) = {
+                let store = store.upgrade().ok_or_else(|| Status::unavailable("the store was closed meanwhile"))?;
+                if wanted { self.page(&*store, after.as_deref(), &mut numbered)? } else { self.nothing(&*store)? }
+            };
             let (sequence, more) = (response.token.as_ref().map_or(0, |token| token.commit_sequence), !response.live);
             let from = *from.get_or_insert(sequence);
             after = last.or(after);

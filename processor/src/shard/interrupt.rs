@@ -3,6 +3,7 @@
 use state_store::StoreError;
 
 use crate::fault::Fault;
+use crate::topology::ProcessError;
 
 /// Why a shard cannot simply go on.
 #[derive(Debug)]
@@ -18,6 +19,13 @@ pub enum Interrupt {
         /// Whose.
         partition: i32,
         /// What was seen.
+        reason: String,
+    },
+    /// A store failed, and may refuse everything until it is opened anew, which the others do not need.
+    Reopen {
+        /// Whose.
+        partition: i32,
+        /// What was said.
         reason: String,
     },
     /// Going on would lose or make data.
@@ -47,6 +55,15 @@ pub(crate) fn interrupt_of(fault: Fault) -> Interrupt {
 pub(crate) fn interrupt_of_store(partition: i32, error: StoreError) -> Interrupt {
     match error {
         StoreError::Corrupt { .. } => Interrupt::Corrupt { partition, reason: error.to_string() },
-        error => Interrupt::Retake(format!("store of partition {partition}: {error}")),
+        // It goes on by itself once there is space, and its rows can be read meanwhile.
+        StoreError::Full { .. } => Interrupt::Retake(format!("store of partition {partition}: {error}")),
+        error => Interrupt::Reopen { partition, reason: error.to_string() },
+    }
+}
+
+pub(crate) fn interrupt_of_process(partition: i32, error: ProcessError) -> Interrupt {
+    match error {
+        ProcessError::Store(error) => interrupt_of_store(partition, error),
+        error => Interrupt::Stop(format!("partition {partition}: {error}")),
     }
 }

@@ -57,6 +57,8 @@ pub struct ShardOptions {
     pub poll_bytes_max: usize,
     /// Bytes of staged rows and records that end a transaction early.
     pub staged_bytes_max: usize,
+    /// Bytes of staged rows after which a restore writes a store.
+    pub restored_bytes_max: usize,
     /// Wait for a first record; also how late a shutdown is seen. A standby waits so long for another role.
     pub idle_poll: Duration,
     /// Of one commit; afterwards the producer is discarded.
@@ -83,6 +85,7 @@ impl Default for ShardOptions {
             records_max: 2000,
             poll_bytes_max: 4 << 20,
             staged_bytes_max: 16 << 20,
+            restored_bytes_max: 4 << 20,
             idle_poll: Duration::from_millis(100),
             commit_deadline: Duration::from_secs(5),
             init_deadline: Duration::from_secs(30),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use state_store::{Batch, MemoryStore, Progress, Snapshot, Store, StoreError, TableId};
@@ -80,6 +81,7 @@ impl Stores for MountedDisk {
         Ok(Arc::new(FragileStore {
             store,
             partition,
+            failed: AtomicBool::new(false),
             fuse: Arc::clone(&self.fuse),
             trouble: Arc::clone(&self.trouble),
         }))
@@ -94,6 +96,8 @@ impl Stores for MountedDisk {
 struct FragileStore {
     store: MemoryStore,
     partition: i32,
+    /// As RocksDB: once a write has failed, none goes through until the store is opened anew. A full disk is not of that kind.
+    failed: AtomicBool,
     fuse: Arc<Fuse>,
     trouble: Arc<Mutex<Trouble>>,
 }
@@ -101,7 +105,13 @@ struct FragileStore {
 impl FragileStore {
     fn write(&self, write: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
         self.fuse.step("before batch");
-        self.trouble.lock().strike(self.partition)?;
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(StoreError::Io { what: "write".to_owned(), detail: "an earlier one failed".to_owned() });
+        }
+        if let Err(error) = self.trouble.lock().strike(self.partition) {
+            self.failed.store(matches!(error, StoreError::Io { .. }), Ordering::Relaxed);
+            return Err(error);
+        }
         let written = write();
         self.fuse.step("after batch");
         written

@@ -79,7 +79,12 @@ impl<A: Application> Simulation<A> {
         log.seed_faults(chance.draw(), conditions.log);
         log.show_fence_at_send(chance.per_mille(500));
         log.expire_after(TRANSACTION_TIMEOUT);
-        let options = ShardOptions { records_max: 1 + chance.index(40), one_thread: true, ..ShardOptions::default() };
+        let options = ShardOptions {
+            records_max: 1 + chance.index(40),
+            restored_bytes_max: chance.index(2000),
+            one_thread: true,
+            ..ShardOptions::default()
+        };
         let application = Arc::new(application);
         Simulation {
             surroundings: Surroundings {

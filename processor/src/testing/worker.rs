@@ -146,6 +146,7 @@ fn text_of(interrupt: &Interrupt) -> String {
         Interrupt::Released => "released".to_owned(),
         Interrupt::Fenced(reason) => format!("fenced: {reason}"),
         Interrupt::Retake(reason) => format!("retake: {reason}"),
+        Interrupt::Reopen { partition, reason } => format!("reopen: partition {partition}: {reason}"),
         Interrupt::Corrupt { partition, reason } => format!("corrupt: partition {partition}: {reason}"),
         Interrupt::Stop(reason) => format!("stop: {reason}"),
     }

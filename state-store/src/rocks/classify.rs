@@ -7,8 +7,9 @@ use rocksdb::ErrorKind;
 
 use crate::StoreError;
 
-/// Texts of full disks: the device, a limit of RocksDB's own, a quota.
-const FULL: [&str; 3] = ["No space left on device", "Space limit reached", "Disk quota exceeded"];
+/// Texts of full disks: the device, a limit of RocksDB's own. Not a quota: RocksDB resumes by itself after the first two
+/// only, after anything else it refuses every write until it is opened anew.
+const FULL: [&str; 2] = ["No space left on device", "Space limit reached"];
 
 /// A file that the manifest names and the directory does not hold.
 const MISSING: &str = "No such file or directory";
@@ -45,7 +46,7 @@ mod tests {
         use ErrorKind::{Aborted, Corruption, IOError, InvalidArgument, NotSupported};
         let cases = [
             (IOError, "IO error: No space left on device: While appending to file: /s/000004.log", "full"),
-            (IOError, "IO error: While appending to file: /s/000004.log: Disk quota exceeded", "full"),
+            (IOError, "IO error: While appending to file: /s/000004.log: Disk quota exceeded", "io"),
             (IOError, "IO error: Space limit reached: Max allowed space was reached", "full"),
             (IOError, "IO error: While lock file: /s/LOCK: Resource temporarily unavailable", "locked"),
             (IOError, "IO error: No such file or directory: While open a file: /s/000012.sst", "corrupt"),

@@ -25,6 +25,8 @@ const STEP_MS: i64 = 1000;
 const FOR_EVER_MS: i64 = i64::MAX / 4;
 /// How long where outcomes leave all the time and clients use their ids again: a few commands.
 const SHORT_MS: i64 = 5 * STEP_MS;
+/// How far what the processors write is ahead of the commands that they read, where those had to wait for them.
+const AHEAD_MS: i64 = 3 * SHORT_MS;
 /// The first ids are the engine's own.
 const FIRST_SCHEMA: u32 = 10;
 
@@ -62,6 +64,7 @@ struct Holder {
 struct World {
     simulation: Simulation<Bank>,
     outcome_retention_ms: i64,
+    ahead_ms: i64,
     schemas: SchemaCache,
     chance: Chance,
     commands: TopicId,
@@ -73,7 +76,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, conditions: Conditions, outcome_retention_ms: i64) -> World {
+    fn new(seed: u64, conditions: Conditions, (outcome_retention_ms, ahead_ms): (i64, i64)) -> World {
         let ids = FIRST_SCHEMA..;
         let writers: Vec<_> = ids.zip(RECORD_TYPES.iter().map(|record| record.schema_json)).collect();
         let codecs = codecs(&writers).unwrap();
@@ -88,6 +91,7 @@ impl World {
         World {
             simulation: Simulation::new(seed, conditions, application, codecs),
             outcome_retention_ms,
+            ahead_ms,
             schemas,
             chance: Chance::new(!seed),
             commands: roles.commands,
@@ -115,7 +119,7 @@ impl World {
         let partition = schemas::partition_of(key.as_bytes(), PARTITIONS);
         let time = STEP_MS * (self.sent.len() as i64 + 1);
         let log = self.simulation.log();
-        log.set_time(Some(time));
+        log.set_time(Some(time + self.ahead_ms));
         let at = TopicPartition { topic: self.commands, partition };
         log.append(at, Some(key.as_bytes()), Some(value), Some(time)).unwrap();
     }
@@ -209,8 +213,9 @@ impl World {
     }
 }
 
-fn run(seed: u64, conditions: Conditions, outcome_retention_ms: i64) -> Result<World, Breach> {
-    let mut world = World::new(seed, conditions, outcome_retention_ms);
+/// `times`: how long ids are remembered, and how far the processors are behind.
+fn run(seed: u64, conditions: Conditions, times: (i64, i64)) -> Result<World, Breach> {
+    let mut world = World::new(seed, conditions, times);
     world.open_accounts()?;
     for _ in 0..TRANSFERS {
         world.transfer();
@@ -226,7 +231,7 @@ fn run(seed: u64, conditions: Conditions, outcome_retention_ms: i64) -> Result<W
 #[test]
 fn no_schedule_makes_or_loses_money() {
     for_each_seed(300, |seed| {
-        run(seed, Conditions::ROUGH, FOR_EVER_MS).unwrap_or_else(|breach| panic!("{breach}"));
+        run(seed, Conditions::ROUGH, (FOR_EVER_MS, 0)).unwrap_or_else(|breach| panic!("{breach}"));
     });
 }
 
@@ -235,14 +240,23 @@ fn no_schedule_makes_or_loses_money() {
 #[test]
 fn nor_does_one_in_which_outcomes_expire_and_their_ids_come_again() {
     for_each_seed(300, |seed| {
-        run(seed, Conditions::ROUGH, SHORT_MS).unwrap_or_else(|breach| panic!("{breach}"));
+        run(seed, Conditions::ROUGH, (SHORT_MS, 0)).unwrap_or_else(|breach| panic!("{breach}"));
+    });
+}
+
+/// After a time without processors commands are old, and what comes of them is of now: an id must not be forgotten by that
+/// before a command is read that came soon after the first with it.
+#[test]
+fn nor_does_one_in_which_commands_waited_for_longer_than_ids_are_remembered() {
+    for_each_seed(300, |seed| {
+        run(seed, Conditions::ROUGH, (SHORT_MS, AHEAD_MS)).unwrap_or_else(|breach| panic!("{breach}"));
     });
 }
 
 /// The audit is not content with anything: an answer that is missing, and one that is told twice, are found.
 #[test]
 fn the_judge_of_the_simulation_can_say_no() {
-    let world = run(1, Conditions::CALM, FOR_EVER_MS).unwrap();
+    let world = run(1, Conditions::CALM, (FOR_EVER_MS, 0)).unwrap();
     let log = world.simulation.log();
     let topic = log_topic(&world, "money_transfer_feedback");
     let at = TopicPartition { topic, partition: schemas::partition_of(b"username-0", PARTITIONS) };

@@ -51,7 +51,7 @@ impl Application for Notes {
         Ok(())
     }
 
-    fn housekeep(&self, _: &mut TaskContext<'_>, _: i64) -> Result<(), ProcessError> {
+    fn housekeep(&self, _: &mut TaskContext<'_>, _: &[Option<i64>]) -> Result<(), ProcessError> {
         Ok(())
     }
 

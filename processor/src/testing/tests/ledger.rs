@@ -215,7 +215,9 @@ impl Application for Ledger {
         if record.topic == self.commands { self.command(task, record) } else { self.transfer(task, record) }
     }
 
-    fn housekeep(&self, task: &mut TaskContext<'_>, now_ms: i64) -> Result<(), ProcessError> {
+    fn housekeep(&self, task: &mut TaskContext<'_>, latest_ms: &[Option<i64>]) -> Result<(), ProcessError> {
+        let commands = self.definition.input_index(self.commands);
+        let Some(now_ms) = commands.and_then(|input| latest_ms[input]) else { return Ok(()) };
         for (index_key, id) in task.first_committed(BY_TIME, EXPIRED_MAX)? {
             let Some(time) = index_key.first_chunk::<8>().map(|time| i64::from_be_bytes(*time)) else { continue };
             // What this transaction has touched is not to be judged by its committed row.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::PARTITIONS;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, TOMBSTONE_RETENTION};
 use super::world::World;
 use crate::clock::Clock;
 use crate::layout::Layout;
@@ -61,4 +61,34 @@ fn a_broker_that_is_away_is_not_taken_for_a_stalled_restore() {
     let until = world.clock.monotonic() + Duration::from_secs(12);
     follower.catch_up(Role::Active, false, Some(until)).unwrap_err();
     assert!(follower.parts.views.iter().all(|view| view.life().reason().is_none()));
+}
+
+/// What a restore writes on its way holds not everything yet: by the time of that a tombstone may be gone that comes later.
+#[test]
+fn f20_a_restore_that_was_interrupted_does_not_make_a_store_young() {
+    let mut world = World::new();
+    let mut owner = world.owners(LAYOUT).remove(0);
+    world.command(0);
+    owner.step().unwrap();
+    let away = world.elsewhere();
+    let restore = |until| {
+        let mut follower = away.shard(LAYOUT, 0);
+        follower.parts.options.restored_bytes_max = 0;
+        follower.prepare(Role::Active).unwrap();
+        follower.catch_up(Role::Active, false, Some(until))
+    };
+    let second = Duration::from_secs(1);
+    restore(world.clock.monotonic() + second).unwrap();
+    let (held, stood) = (away.progress(0).written_at_ms, away.progress(0).changelog_offset);
+
+    world.clock.advance(TOMBSTONE_RETENTION / 2);
+    world.command(0);
+    owner.step().unwrap();
+    world.command(0);
+    world.log.inject(Injected::CommitRequestLost);
+    owner.step().unwrap_err();
+    restore(world.clock.monotonic() + second).unwrap_err();
+    let progress = away.progress(0);
+    assert!(progress.changelog_offset > stood, "nothing was written on the way");
+    assert_eq!(progress.written_at_ms, held);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use state_store::{MemoryStore, Store, StoreError};
+use state_store::{MemoryStore, Progress, Store, StoreError};
 
 use super::harness::PARTITIONS;
 use super::ledger::{Ledger, home};
@@ -104,6 +104,11 @@ impl World {
 
     /// Transactions that the store of a partition has applied.
     pub fn commits(&self, partition: i32) -> u64 {
-        self.directory.0.lock()[&partition].progress().unwrap().commit_sequence
+        self.progress(partition).commit_sequence
+    }
+
+    /// Where the store of a partition stands.
+    pub fn progress(&self, partition: i32) -> Progress {
+        self.directory.0.lock()[&partition].progress().unwrap()
     }
 }
