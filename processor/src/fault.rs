@@ -5,7 +5,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 /// Outcome of a failed call on a transactional producer.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// Nothing happened; the same call may be made again.
+    /// The same may be asked for again: nothing happened, or (of an initialisation) whatever did is undone by the next.
     #[error("not now: {0}")]
     Retry(String),
     /// The transaction must be aborted; the producer lives on if the abort succeeds.

@@ -62,9 +62,9 @@ pub(crate) fn catch_up<L: Log, A: Application>(
     tasks: &mut [Task],
 ) -> Result<Report, Interrupt> {
     let mut targets = Vec::new();
-    for task in tasks.iter_mut() {
+    for (index, task) in tasks.iter_mut().enumerate() {
         task.discard_staged();
-        if let Some(target) = target_of(parts, task)? {
+        if let Some(target) = target_of(parts, index, task)? {
             // What is written on the way may end inside a transaction: no old rows are given from it either.
             task.view.unsynced();
             let remaining = target.high - task.committed.changelog_offset;
@@ -80,7 +80,7 @@ pub(crate) fn catch_up<L: Log, A: Application>(
         return Ok(report);
     }
     if !tails {
-        let start = |target: &Target| (target.at, tasks[target.task(tasks)].committed.changelog_offset);
+        let start = |target: &Target| (target.at, tasks[target.task].committed.changelog_offset);
         let starts: Vec<_> = targets.iter().map(start).collect();
         consumer.assign(&starts).map_err(|error| Interrupt::Retake(error.to_string()))?;
     }
@@ -104,13 +104,13 @@ pub(crate) fn catch_up<L: Log, A: Application>(
         let mut reached = Vec::new();
         targets.retain_mut(|target| {
             let position = consumer.position(target.at).ok().flatten();
-            let task = &tasks[target.task(tasks)];
+            let task = &tasks[target.task];
             let passed = position.unwrap_or(0).max(task.staged.changelog_offset);
             task.view.changelog_remaining.store((target.high - passed).max(0), Ordering::Relaxed);
             target.watch(parts, task, passed);
             let done = passed >= target.high;
             if done {
-                reached.push((target.task(tasks), passed));
+                reached.push((target.task, passed));
             }
             !done
         });
@@ -157,17 +157,14 @@ fn apply_polled<L: Log, A: Application>(
 }
 
 struct Target {
+    /// Index of the task.
+    task: usize,
     at: TopicPartition,
     high: i64,
     stall: Stall,
 }
 
 impl Target {
-    /// Index of the task among a few.
-    fn task(&self, tasks: &[Task]) -> usize {
-        tasks.iter().position(|task| task.partition == self.at.partition).unwrap_or(0)
-    }
-
     /// Says when the reader, who has passed so many offsets, gets no further, and when it does again. Nobody else would:
     /// the broker answers, the instance lives, and the shard does nothing.
     fn watch<L: Log, A: Application>(&mut self, parts: &ShardParts<L, A>, task: &Task, passed: i64) {
@@ -201,7 +198,11 @@ impl Target {
 }
 
 /// The watermark to reach, or `None` when the store is there already.
-fn target_of<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) -> Result<Option<Target>, Interrupt> {
+fn target_of<L: Log, A: Application>(
+    parts: &ShardParts<L, A>,
+    index: usize,
+    task: &mut Task,
+) -> Result<Option<Target>, Interrupt> {
     let at = TopicPartition { topic: parts.application.definition().changelog, partition: task.partition };
     let log = parts.log.watermarks(at).map_err(|error| Interrupt::Retake(error.to_string()))?;
     let stands = task.committed.changelog_offset;
@@ -221,7 +222,7 @@ fn target_of<L: Log, A: Application>(parts: &ShardParts<L, A>, task: &mut Task) 
     // To read the marker would take as long as the fetch that is under way when a standby becomes the owner: up to half a
     // second, because nothing is written meanwhile.
     let stall = Stall::new(log.high - task.committed.changelog_offset, parts.clock.monotonic());
-    Ok((!holds_all(parts, task, log.high)).then_some(Target { at, high: log.high, stall }))
+    Ok((!holds_all(parts, task, log.high)).then_some(Target { task: index, at, high: log.high, stall }))
 }
 
 /// Whether the store holds everything below this watermark. One offset behind what was applied can only be the marker of

@@ -17,7 +17,7 @@ use crate::fault::{self, Fault};
 
 /// Flushes and commits the open transaction of this client; blocks up to `deadline`.
 ///
-/// The events of the client must be served by another thread meanwhile (a threaded producer does).
+/// The events of the client must be served by another thread meanwhile, as `served.rs` does.
 pub fn commit_transaction<C: ClientContext>(client: &Client<C>, deadline: Duration) -> Result<(), Fault> {
     let timeout_ms = i32::try_from(deadline.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the client pointer belongs to `client` and stays valid while it is borrowed; librdkafka allows the call
