@@ -24,7 +24,7 @@ pub enum Life {
     Starting,
     /// The changelog is being read.
     Restoring,
-    /// The changelog is to be read, but gives nothing; why.
+    /// The changelog is to be read, but gives nothing, or the store failed and is to be opened anew; why.
     Stalled(String),
     /// Commands run, queries are answered.
     Running(Arc<dyn Store>),
