@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use gateway::command::{Begun, Command, Commands, SendError};
 use gateway::routing::{Configured, Routing};
 use gateway::serve::{Behaviour, Gateway, Parts, start};
+use kontor_compose::testing::eventually;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use parking_lot::Mutex;
 use processor::FakeProcessor;
@@ -161,12 +162,8 @@ impl World {
 
     /// So many commands have been handed over.
     pub async fn until_sent(&self, count: usize) {
-        let sent = async {
-            while self.commands.sent.lock().len() < count {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), sent).await.expect("nothing is sent");
+        let sent = || std::future::ready(self.commands.sent.lock().len() >= count);
+        eventually(Duration::from_secs(20), "commands are sent", sent).await.unwrap();
     }
 
     pub async fn stop(&self) {
