@@ -245,6 +245,7 @@ fn serve<L: Log, A: Application>(
             metrics::gauge!("kontor_store_memory_bytes", "part" => part).set(bytes as f64);
         }
     };
+    tokio::spawn(http::upkeep(parts.metrics.clone(), http::UPKEEP_INTERVAL, services.clone()));
     let routes = http::routes(views.to_vec(), Arc::clone(roles), parts.metrics.clone(), Arc::new(observe));
     let cancelled = services.clone();
     let http = tokio::spawn(async move {

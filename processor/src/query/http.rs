@@ -1,4 +1,4 @@
-//! Health and metrics for operators.
+//! Health and metrics for operators, and the upkeep of what the metrics are collected in.
 //!
 //! `/livez` says that the process turns, and depends on nothing else: a restore must not get it killed. `/readyz` says
 //! that the membership is current and that the commands of all its partitions run; how far the history is, it tells
@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use warp::http::StatusCode;
 use warp::{Filter, Reply};
 
@@ -33,6 +35,21 @@ pub fn routes(
         warp::reply::with_header(metrics.render(), "content-type", "text/plain; version=0.0.4")
     });
     warp::get().and(alive.or(ready).or(metrics))
+}
+
+/// Between two rounds of [`upkeep`].
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Keeps the recorder small until `ended`: it holds every single value of a histogram (16 bytes for each commit) until it
+/// folds them into a summary, which by itself happens only when somebody asks for `/metrics`.
+pub async fn upkeep(metrics: PrometheusHandle, interval: Duration, ended: CancellationToken) {
+    let mut rounds = tokio::time::interval(interval);
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            _ = rounds.tick() => metrics.run_upkeep(),
+        }
+    }
 }
 
 /// Whether every partition runs that this instance is to own, and the state of each. One that stopped here needs an
