@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Bank, Cluster, PARTITIONS, Phase, Times, now_ms};
+use super::{Bank, Cluster, PARTITIONS, Phase, Taken, Times, now_ms};
 
 /// Also what began before the instances were seen to be settled, and ended after it.
 const MARGIN_MS: i64 = 1_000;
+/// A broker that took nothing of a steady load for so long stood still.
+const STANDSTILL_MS: i64 = 1_000;
 
 /// Which instance owns which partition.
 type Owners = BTreeMap<i32, String>;
@@ -88,12 +90,45 @@ impl Pace {
 }
 
 impl Bank {
-    /// Longest time between two answers to transfers, of whatever partition, but for the first ones.
+    /// Longest time in which the broker took transfers and nobody answered one, of whatever partition; the first answers
+    /// are left out.
     pub async fn longest_silence(&self, but_for: usize) -> Duration {
         let answers = self.space.read("money_transfer_feedback").await.unwrap();
-        let mut times: Vec<i64> = answers.iter().map(|record| record.timestamp_ms).collect();
-        times.sort_unstable();
-        let longest = times[but_for..].windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(i64::MAX);
+        let mut answered_ms: Vec<i64> = answers.iter().map(|record| record.timestamp_ms).collect();
+        answered_ms.sort_unstable();
+        let mut taken_ms: Vec<i64> = self.transfers_taken().await.iter().map(Taken::came_ms).collect();
+        taken_ms.sort_unstable();
+        let longest = longest_silence_ms(&answered_ms[but_for..], &taken_ms);
         Duration::from_millis(u64::try_from(longest).unwrap())
     }
+}
+
+/// The longest time between two answers, without what the broker stood still of it: on a machine whose host has other
+/// things to do it may take nothing from anybody for ten seconds, and that says nothing of the instances. Both sorted.
+fn longest_silence_ms(answered_ms: &[i64], taken_ms: &[i64]) -> i64 {
+    let gaps = taken_ms.windows(2).map(|pair| (pair[0], pair[1]));
+    let standstills: Vec<(i64, i64)> = gaps.filter(|(from, to)| to - from >= STANDSTILL_MS).collect();
+    let silence = |pair: &[i64]| {
+        let shared = |(from, to): &(i64, i64)| (pair[1].min(*to) - pair[0].max(*from)).max(0);
+        pair[1] - pair[0] - standstills.iter().map(shared).sum::<i64>()
+    };
+    answered_ms.windows(2).map(silence).max().unwrap_or(i64::MAX)
+}
+
+#[test]
+fn a_silence_is_as_long_as_commands_came_in_it() {
+    let every_5_ms: Vec<i64> = (0..4_000).map(|nth| nth * 5).collect();
+    assert_eq!(longest_silence_ms(&[100, 200, 12_200, 12_300], &every_5_ms), 12_000);
+    assert_eq!(longest_silence_ms(&[100], &every_5_ms), i64::MAX, "who answered once has not gone on");
+}
+
+#[test]
+fn what_the_broker_stood_still_is_no_silence_of_the_instances() {
+    let taken: Vec<i64> = (0..200).map(|nth| nth * 5).chain((2_200..3_000).map(|nth| nth * 5)).collect();
+    // From 995 to 11,000 nothing was taken; the answers stop before it and come again after it.
+    assert_eq!(longest_silence_ms(&[500, 900, 13_000], &taken), 13_000 - 900 - (11_000 - 995));
+    // Of one that an answer lies in, each side has its part.
+    assert_eq!(longest_silence_ms(&[500, 5_000, 13_000], &taken), 13_000 - 11_000);
+    // Shorter gaps are the pace of the load.
+    assert_eq!(longest_silence_ms(&[0, 2_000], &[0, 999, 1_998]), 2_000);
 }

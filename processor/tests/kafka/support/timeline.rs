@@ -43,6 +43,13 @@ pub struct Taken {
     touches: Vec<i32>,
 }
 
+impl Taken {
+    /// When, in milliseconds since 1970.
+    pub fn came_ms(&self) -> i64 {
+        self.came_ms
+    }
+}
+
 struct Answered {
     partition: i32,
     touches: Vec<i32>,
