@@ -104,6 +104,20 @@ fn what_clones_share_keeps_its_time_and_what_differs_is_new() {
 }
 
 #[test]
+fn a_clone_made_anew_in_its_place_is_another_one() {
+    let machine = Machine::new();
+    machine.clone("one", "of the first", ago(200));
+    assert_eq!(machine.build("one", ""), Some(0));
+    let (shared, own) = (machine.modified("one", SHARED), machine.modified("one", OWN));
+    fs::remove_dir_all(machine.path("one")).unwrap();
+    // Older than the build and yet not what was built.
+    machine.clone("one", "of the second", ago(100));
+    assert_eq!(machine.build("one", ""), Some(0));
+    assert_eq!(machine.modified("one", SHARED), shared);
+    assert!(machine.modified("one", OWN) > own);
+}
+
+#[test]
 fn after_an_edit_during_a_build_or_a_killed_one_no_time_is_trusted() {
     let machine = Machine::new();
     machine.clone("one", "of one", ago(200));
