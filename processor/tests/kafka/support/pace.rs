@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Bank, Cluster, PARTITIONS, Phase, Taken, Times, now_ms};
+use super::{Bank, Cluster, PARTITIONS, Phase, Times, now_ms};
 
 /// Also what began before the instances were seen to be settled, and ended after it.
 const MARGIN_MS: i64 = 1_000;
@@ -96,15 +96,15 @@ impl Bank {
         let answers = self.space.read("money_transfer_feedback").await.unwrap();
         let mut answered_ms: Vec<i64> = answers.iter().map(|record| record.timestamp_ms).collect();
         answered_ms.sort_unstable();
-        let mut taken_ms: Vec<i64> = self.transfers_taken().await.iter().map(Taken::came_ms).collect();
+        let mut taken_ms: Vec<i64> = self.transfers_taken().await.iter().map(|one| one.came_ms).collect();
         taken_ms.sort_unstable();
         let longest = longest_silence_ms(&answered_ms[but_for..], &taken_ms);
         Duration::from_millis(u64::try_from(longest).unwrap())
     }
 }
 
-/// The longest time between two answers, without what the broker stood still of it: on a machine whose host has other
-/// things to do it may take nothing from anybody for ten seconds, and that says nothing of the instances. Both sorted.
+/// The longest time between two answers, without what the broker stood still of it: it was seen to take nothing from
+/// anybody for ten seconds (why is not known), and that says nothing of the instances. Both sorted.
 fn longest_silence_ms(answered_ms: &[i64], taken_ms: &[i64]) -> i64 {
     let gaps = taken_ms.windows(2).map(|pair| (pair[0], pair[1]));
     let standstills: Vec<(i64, i64)> = gaps.filter(|(from, to)| to - from >= STANDSTILL_MS).collect();

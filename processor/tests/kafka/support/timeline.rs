@@ -38,16 +38,10 @@ impl Phase {
 pub struct Taken {
     /// Of the command.
     pub id: Uuid,
-    came_ms: i64,
+    /// Milliseconds since 1970.
+    pub came_ms: i64,
     /// The partitions that have a part in it: of the command, of the payer and of the payee.
     touches: Vec<i32>,
-}
-
-impl Taken {
-    /// When, in milliseconds since 1970.
-    pub fn came_ms(&self) -> i64 {
-        self.came_ms
-    }
 }
 
 struct Answered {
